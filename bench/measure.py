@@ -1,0 +1,240 @@
+"""Run a workload through an artifact on a device, and keep what happened as a Measurement.
+
+Samples are appended to a file as they come, so that a run that was stopped goes on after the last finished row.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from edge import environments, records
+from edge.console import Console, Task
+from edge.errors import EdgeError, WorkerCrash, from_json
+from edge.records import Json, Measurement, Sample
+from edge.worker import Channel
+
+_POLL_S = 0.02
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """What is measured: an artifact's file or a checkpoint's folder."""
+
+    name: str
+    path: Path
+    digest: str
+    kind: str  # "artifact" or "checkpoint"
+    format: str  # "gguf", "checkpoint"
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How it is measured; part of what makes two measurements the same."""
+
+    runtime: str
+    threads: int
+    context: int
+    max_tokens: int
+    stop: tuple[str, ...]
+    stall_s: float = 300.0  # a runtime that says nothing for so long counts as hung
+
+
+def default_threads() -> int:
+    """The physical cores, at most 4: more slows small models down."""
+    return min(psutil.cpu_count(logical=False) or psutil.cpu_count() or 1, 4)
+
+
+def key(subject: Subject, settings: Settings, workload: str, environment: Json) -> str:
+    """Two measurements with the same key would measure the same thing."""
+    return records.digest_value(
+        [subject.digest, subject.name, dataclasses.asdict(settings), workload, environment.get("packages"), Sample.__annotations__]
+    )
+
+
+def measure(
+    subject: Subject,
+    settings: Settings,
+    workload: Path,
+    device: Any,
+    environment: environments.Environment,
+    result: Path,
+    console: Console,
+) -> Measurement:
+    """Measure, or return what was measured before under the same key. A runtime that fails is a record with an `error`.
+
+    Args:
+        workload: JSON lines with "id" and "prompt".
+        result: where the Measurement goes; `result.samples` beside it holds the rows of an unfinished one.
+    """
+    digest = records.digest_file(workload)
+    mark = key(subject, settings, digest, environment.facts)
+    kept = _kept(result, mark)
+    if kept:
+        console.say(f"= {subject.name}: measured already")
+        return kept
+    rows = [json.loads(line) for line in workload.read_text(encoding="utf-8").splitlines()]
+    partial = Partial(result.with_suffix(".samples"), mark)
+    before = device.vitals()
+    session = Session(subject, settings, device, environment, result.with_suffix(".log"))
+    failure: Json | None = None
+    with console.task(f"measuring {subject.name} ({settings.runtime}, {len(rows)} rows)") as task:
+        try:
+            session.run(rows, partial, task)
+        except EdgeError as error:
+            failure = error.to_json()
+            console.say(f"✗ {subject.name}: {error.message}")
+    after = device.vitals()
+    measurement = Measurement(
+        subject=subject.digest,
+        subject_name=subject.name,
+        subject_kind=subject.kind,
+        format=subject.format,
+        runtime=settings.runtime,
+        runtime_version=session.facts.get("runtime_version"),
+        device=device.facts(),
+        workload=digest,
+        threads=settings.threads,
+        file_bytes=session.facts.get("file_bytes"),
+        load_s=session.facts.get("load_s"),
+        peak_rss_bytes=session.peak_rss_bytes,
+        samples=[s for row in rows if (s := partial.samples.get(row["id"]))],
+        prefix_cache=False,
+        file_cache="warm",
+        environment=environment.facts,
+        settings={**dataclasses.asdict(settings), **session.facts.get("settings", {}), "key": mark},
+        load_average_before=before["load_average"],
+        load_average_after=after["load_average"],
+        temperature_before_c=before["temperature_c"],
+        temperature_after_c=after["temperature_c"],
+        clock_before_hz=before["clock_hz"],
+        clock_after_hz=after["clock_hz"],
+        started_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        error=failure,
+    )
+    records.save(measurement, result)
+    if not failure:
+        partial.remove()
+    return measurement
+
+
+def _kept(result: Path, mark: str) -> Measurement | None:
+    """What lies there if it is whole and of the same key; a failed one is tried again."""
+    if not result.exists():
+        return None
+    try:
+        found = records.load(Measurement, result)
+    except EdgeError:
+        return None
+    return found if found.settings.get("key") == mark and not found.error else None
+
+
+class Partial:
+    """The samples of an unfinished measurement: a line with the key, then a line a row."""
+
+    def __init__(self, path: Path, mark: str) -> None:
+        self._path = path
+        self.samples: dict[str, Sample] = {}
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        if lines and lines[0] == mark:
+            for line in lines[1:]:
+                with contextlib.suppress(ValueError, TypeError):  # the last line may be cut short
+                    self._remember(Sample(**json.loads(line)))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        whole = [mark, *(json.dumps(dataclasses.asdict(s)) for s in self.samples.values())]
+        records.write_text(path, "".join(f"{line}\n" for line in whole))
+
+    def add(self, sample: Sample) -> None:
+        with self._path.open("a", encoding="utf-8") as f:
+            f.write(json.dumps(dataclasses.asdict(sample)) + "\n")
+        self._remember(sample)
+
+    def _remember(self, sample: Sample) -> None:
+        self.samples[sample.row] = sample
+
+    def remove(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+
+class Session:
+    """One agent with one artifact loaded, from start to end."""
+
+    def __init__(
+        self, subject: Subject, settings: Settings, device: Any, environment: environments.Environment, log: Path
+    ) -> None:
+        self._subject, self._settings, self._device, self._environment, self._log = subject, settings, device, environment, log
+        self.facts: Json = {}
+        self.peak_rss_bytes: int | None = None
+
+    def run(self, rows: list[Json], partial: Partial, task: Task) -> None:
+        """Fill `partial` with the rows that it lacks. Raises WorkerError or WorkerCrash."""
+        todo = [{"id": r["id"], "prompt": r["prompt"]} for r in rows if r["id"] not in partial.samples]
+        settings = self._settings
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("wb") as log, self._agent(log) as agent:
+            options = {"threads": settings.threads, "context": settings.context, "stop": list(settings.stop)}
+            load = {"do": "load", "runtime": settings.runtime, "path": str(self._subject.path), "options": options}
+            for message in self._ask(agent, {"id": 1, **load}):
+                self.facts = message["ok"]
+            run = {"id": 2, "do": "run", "rows": todo, "max_tokens": settings.max_tokens}
+            for message in self._ask(agent, run):
+                if "sample" in message:
+                    partial.add(Sample(**message["sample"]))
+                    task(len(partial.samples), len(rows))
+                else:
+                    self._saw(message["ok"]["peak_rss_bytes"])
+
+    @contextlib.contextmanager
+    def _agent(self, log: Any) -> Iterator[Channel]:
+        script = Path(__file__).with_name("agent.py")
+        env = _runtime_environment(self._settings)
+        done = threading.Event()
+        with self._device.start(script, python=self._environment.python, log=log, env=env) as agent:
+            watch = threading.Thread(target=self._watch, args=(agent.pid, done), daemon=True)
+            watch.start()
+            try:
+                yield agent
+            finally:
+                done.set()
+                watch.join()
+
+    def _ask(self, agent: Channel, request: Json) -> Iterator[Json]:
+        agent.send(request)
+        while True:
+            try:
+                message = agent.receive(self._settings.stall_s)
+            except TimeoutError:
+                raise WorkerCrash(
+                    f"{self._settings.runtime} said nothing for {self._settings.stall_s:g} s",
+                    f"it was stopped; the log is {self._log}",
+                ) from None
+            if "error" in message:
+                raise from_json(message["error"])
+            yield message
+            if "ok" in message:
+                return
+
+    def _watch(self, pid: int, done: threading.Event) -> None:
+        """The peak as seen from outside; the process's own high-water mark is asked for at the end."""
+        try:
+            process = psutil.Process(pid)
+            while not done.wait(_POLL_S):
+                self._saw(process.memory_info().rss)
+        except psutil.Error:
+            pass  # it ended
+
+    def _saw(self, rss: int | None) -> None:
+        self.peak_rss_bytes = max(self.peak_rss_bytes or 0, rss or 0) or None
+
+
+def _runtime_environment(settings: Settings) -> dict[str, str]:
+    module = __import__(f"edge.bench.runtimes.{settings.runtime}", fromlist=["ENVIRONMENT"])
+    return dict(getattr(module, "ENVIRONMENT", {}))

@@ -1,0 +1,262 @@
+"""Pinned environments: a script's PEP 723 block and the `.pins` beside it, built by uv, cached by their hash.
+
+The block names exact `dependencies` and `requires-python`; a `[tool.edge]` table in it may add `needs` ("c++"),
+`about` (what takes long, for the screen) and `build-environment` (variables for building from source). The pins are
+`name==version` lines and are given to uv as constraints, so that a machine with a GPU still gets the CUDA packages
+that its torch names. Scripts with equal blocks and pins share one environment.
+
+An environment is built in its place behind a file lock and counts only once its marker is there, written last; a build
+that was killed half-way is thrown away and begun again.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import filelock
+import platformdirs
+from packaging.specifiers import SpecifierSet
+
+import edge
+from edge.console import Console
+from edge.errors import EdgeError, MissingError, WorkerError
+from edge.records import Json, digest_value, read_json, save
+from edge.worker import clean_environment, tail_of
+
+MARKER = "edge-environment.json"
+_BLOCK = re.compile(r"^# /// script\n((?:#(?: .*)?\n)+)# ///$", re.MULTILINE)
+_FOLDERS = ("train/workers", "export/workers", "bench/runtimes")  # where scripts with environments live
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a script asks for."""
+
+    name: str
+    requires_python: str
+    dependencies: tuple[str, ...]
+    pins: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    about: str = ""
+    build_environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        torch = "" if not self.needs_torch else _torch_backend() + os.environ.get("UV_TORCH_BACKEND", "")
+        return digest_value(
+            [
+                sorted(self.dependencies),
+                sorted(self.pins),
+                self.python,
+                [platform.system(), platform.machine(), platform.libc_ver()[0]],
+                torch,
+                self.build_environment,
+            ]
+        )[:12]
+
+    @property
+    def needs_torch(self) -> bool:
+        return any(re.match(r"torch\b(?![-_])", d) for d in self.dependencies)
+
+    @property
+    def python(self) -> str:
+        """This interpreter where it will do, else what uv shall look for."""
+        fits = SpecifierSet(self.requires_python).contains(platform.python_version())
+        return f"{sys.executable}" if fits else self.requires_python
+
+    @property
+    def folder(self) -> Path:
+        return cache() / f"{self.name}-{self.key}"
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A built one. `facts` goes into the records of what is made with it."""
+
+    python: Path
+    facts: Json
+
+
+def cache() -> Path:
+    """Where environments lie: EDGE_CACHE, or the user's cache folder."""
+    given = os.environ.get("EDGE_CACHE")
+    return Path(given) / "environments" if given else platformdirs.user_cache_path("edgecall") / "environments"
+
+
+def current() -> Environment:
+    """The interpreter that runs edge, for a notebook or a torch of one's own (`environment = "current"`)."""
+    return Environment(Path(sys.executable), {"name": "current", "python": platform.python_version()})
+
+
+def spec(script: Path) -> Spec:
+    """What this script asks for. Raises EdgeError if it has no PEP 723 block."""
+    match = _BLOCK.search(script.read_text(encoding="utf-8"))
+    if not match:
+        raise EdgeError(f"{script}: no PEP 723 block, so its environment is unknown")
+    table = tomllib.loads("".join(line[2:] + "\n" for line in match[1].splitlines()))
+    ours = table.get("tool", {}).get("edge", {})
+    pins = script.with_suffix(".pins")
+    return Spec(
+        name=ours.get("environment", script.stem),
+        requires_python=table["requires-python"],
+        dependencies=tuple(table["dependencies"]),
+        pins=tuple(pins.read_text().split()) if pins.exists() else (),
+        needs=tuple(ours.get("needs", ())),
+        about=ours.get("about", ""),
+        build_environment=ours.get("build-environment", {}),
+    )
+
+
+def scripts() -> list[Path]:
+    """Every script that has an environment of its own: workers and runtimes."""
+    package = Path(edge.__file__).resolve().parent
+    root = package if (package / "train").is_dir() else package.parent
+    found = [f for folder in _FOLDERS for f in sorted((root / folder).glob("*.py"))]
+    return [f for f in found if _BLOCK.search(f.read_text(encoding="utf-8"))]
+
+
+def script(name: str) -> Path:
+    """The worker or runtime of this name. Raises EdgeError naming those that exist."""
+    for file in scripts():
+        if file.stem == name:
+            return file
+    raise EdgeError(f"no worker or runtime {name!r}", f"there are: {', '.join(f.stem for f in scripts())}")
+
+
+def read(it: Spec) -> Environment | None:
+    """The environment if it is whole, else None."""
+    marker = it.folder / MARKER
+    if not marker.exists():
+        return None
+    return Environment(_python(it.folder), read_json(marker))
+
+
+def ensure(it: Spec, console: Console) -> Environment:
+    """The environment, built now if need be.
+
+    Raises MissingError for what the machine lacks (a compiler, disk), WorkerError with the log's tail if uv fails.
+    """
+    found = read(it)
+    if found:
+        return found
+    it.folder.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(f"{it.folder}.lock"):
+        return read(it) or _build(it, console)
+
+
+def missing(it: Spec) -> str | None:
+    """What this machine lacks for it, as a sentence with the remedy; None if nothing."""
+    if "c++" in it.needs and not read(it) and not compiler():
+        return "a C++ compiler (Debian: apt install g++; macOS: xcode-select --install)"
+    return None
+
+
+def compiler() -> str | None:
+    """The C++ compiler that a build would take, or None."""
+    return next((p for c in (os.environ.get("CXX", ""), "c++", "g++", "clang++") if c and (p := shutil.which(c))), None)
+
+
+class Builder:
+    """Builds several environments in the background while other work goes on."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._pool = ThreadPoolExecutor(max_workers=2)  # one downloads while one compiles
+        self._futures: dict[str, Future[Environment]] = {}
+
+    def begin(self, *specs: Spec) -> None:
+        for it in specs:
+            if it.key not in self._futures:
+                self._futures[it.key] = self._pool.submit(ensure, it, self._console)
+
+    def get(self, it: Spec) -> Environment:
+        """Waits for it; raises what its build raised."""
+        self.begin(it)
+        return self._futures[it.key].result()
+
+    def close(self) -> None:
+        """Forget what has not begun, and end what has: half-built environments are begun again next time."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def remove(folder: Path) -> None:
+    """Delete an environment, its marker first, so that a half-deleted one never counts."""
+    (folder / MARKER).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    for suffix in (".log", ".lock"):
+        Path(f"{folder}{suffix}").unlink(missing_ok=True)
+
+
+def _build(it: Spec, console: Console) -> Environment:
+    lack = missing(it)
+    if lack:
+        raise MissingError(f"environment {it.name!r} needs {lack}")
+    remove_half_built(it.folder)
+    log = Path(f"{it.folder}.log")
+    note = f" ({it.about})" if it.about else ""
+    with console.task(f"environment {it.name}{note}"), log.open("w") as out:
+        _uv(["venv", "--quiet", "--python", it.python, str(it.folder)], it, out, log)
+        python = _python(it.folder)
+        _uv(["pip", "install", "--python", str(python), *_install_arguments(it)], it, out, log)
+        facts = _facts(it, python)
+        save(facts, it.folder / MARKER)
+    return Environment(python, facts)
+
+
+def remove_half_built(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def _install_arguments(it: Spec) -> list[str]:
+    constraints = Path(f"{it.folder}.constraints")
+    constraints.write_text("".join(f"{p}\n" for p in it.pins))
+    backend = ["--torch-backend", _torch_backend()] if it.needs_torch and _torch_backend() else []
+    return ["--constraints", str(constraints), *backend, *it.dependencies]
+
+
+def _torch_backend() -> str:
+    """ "auto" spares a machine without a GPU gigabytes of CUDA; wheels that the user points to go before that."""
+    return "" if _find_links() else "auto"
+
+
+def _find_links() -> str:
+    return os.environ.get("UV_FIND_LINKS") or os.environ.get("PIP_FIND_LINKS", "")
+
+
+def _uv(arguments: list[str], it: Spec, out: object, log: Path) -> None:
+    import uv
+
+    env = {**clean_environment(), **it.build_environment, "UV_NO_PROGRESS": "1"}
+    if _find_links():
+        env["UV_FIND_LINKS"] = _find_links()  # uv does not read pip's settings
+    done = subprocess.run(
+        [uv.find_uv_bin(), *arguments], env=env, stdout=out, stderr=subprocess.STDOUT, check=False  # type: ignore[call-overload]
+    )
+    if done.returncode:
+        raise WorkerError(f"environment {it.name!r} could not be built:\n{tail_of(log)}", f"the whole log is {log}")
+
+
+def _facts(it: Spec, python: Path) -> Json:
+    import uv
+
+    frozen = subprocess.run(
+        [uv.find_uv_bin(), "pip", "freeze", "--python", str(python)], capture_output=True, text=True, check=True
+    )
+    version = subprocess.run([str(python), "-I", "-c", "import platform; print(platform.python_version())"],
+                             capture_output=True, text=True, check=True)
+    packages = sorted(frozen.stdout.split())
+    return {"name": it.name, "key": it.key, "python": version.stdout.strip(), "packages": packages}
+
+
+def _python(folder: Path) -> Path:
+    return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
