@@ -11,16 +11,20 @@ that was killed half-way is thrown away and begun again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import tomllib
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import filelock
 import platformdirs
@@ -32,6 +36,8 @@ from edge.errors import EdgeError, MissingError, WorkerError
 from edge.records import Json, digest_value, read_json, save
 from edge.worker import clean_environment, tail_of
 
+_SYSCONFIG = threading.Lock()  # its first use is not safe in threads, and find_uv_bin is that
+_RUNNING: set[subprocess.Popen[bytes]] = set()  # uv, and the compilers under it, so that a stop can end them
 MARKER = "edge-environment.json"
 _BLOCK = re.compile(r"^# /// script\n((?:#(?: .*)?\n)+)# ///$", re.MULTILINE)
 _FOLDERS = ("train/workers", "export/workers", "bench/runtimes")  # where scripts with environments live
@@ -184,8 +190,25 @@ class Builder:
         return self._futures[it.key].result()
 
     def close(self) -> None:
-        """Forget what has not begun, and end what has: half-built environments are begun again next time."""
+        """Forget what has not begun, and end what has: a half-built environment is begun again next time."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        for process in list(_RUNNING):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        self._pool.shutdown(wait=True)
+
+
+def build_all(scripts: list[Path], console: Console) -> list[tuple[Spec, Environment]]:
+    """Build these scripts' environments side by side; what this machine lacks for one is said and passed over."""
+    builder = Builder(console)
+    specs = list({it.key: it for it in map(spec, scripts)}.values())
+    for it in specs:
+        lack = missing(it)
+        if lack:
+            console.say(f"✗ environment {it.name} needs {lack}")
+    able = [it for it in specs if not missing(it)]
+    builder.begin(*able)
+    return [(it, builder.get(it)) for it in able]
 
 
 def remove(folder: Path) -> None:
@@ -194,6 +217,20 @@ def remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     for suffix in (".log", ".lock"):
         Path(f"{folder}{suffix}").unlink(missing_ok=True)
+
+
+def pin(script: Path) -> list[str]:
+    """Resolve a script's dependencies and write the `.pins` beside it; returns the pins. For maintainers: `make pins`."""
+    it = spec(script)
+    command = [uv_binary(), "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--no-emit-index-url",
+               "--no-emit-find-links", "--python", it.python, "-"]  # fmt: skip
+    text = "\n".join(it.dependencies)
+    done = subprocess.run(command, input=text, env=_uv_variables(it), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise WorkerError(f"{script}: {done.stderr.strip()}")
+    pins = [re.sub(r"\+.*", "", line.split(" ")[0]) for line in done.stdout.split("\n") if "==" in line]
+    script.with_suffix(".pins").write_text("".join(f"{p}\n" for p in pins))
+    return pins
 
 
 def _build(it: Spec, console: Console) -> Environment:
@@ -233,24 +270,36 @@ def _find_links() -> str:
     return os.environ.get("UV_FIND_LINKS") or os.environ.get("PIP_FIND_LINKS", "")
 
 
-def _uv(arguments: list[str], it: Spec, out: object, log: Path) -> None:
-    import uv
-
-    env = {**clean_environment(), **it.build_environment, "UV_NO_PROGRESS": "1"}
-    if _find_links():
-        env["UV_FIND_LINKS"] = _find_links()  # uv does not read pip's settings
-    done = subprocess.run(
-        [uv.find_uv_bin(), *arguments], env=env, stdout=out, stderr=subprocess.STDOUT, check=False  # type: ignore[call-overload]
+def _uv(arguments: list[str], it: Spec, out: IO[str], log: Path) -> None:
+    process = subprocess.Popen(
+        [uv_binary(), *arguments], env=_uv_variables(it), stdout=out, stderr=subprocess.STDOUT, start_new_session=True
     )
-    if done.returncode:
+    _RUNNING.add(process)
+    try:
+        code = process.wait()
+    finally:
+        _RUNNING.discard(process)
+    if code:
         raise WorkerError(f"environment {it.name!r} could not be built:\n{tail_of(log)}", f"the whole log is {log}")
 
 
-def _facts(it: Spec, python: Path) -> Json:
+def uv_binary() -> str:
     import uv
 
+    with _SYSCONFIG:
+        return uv.find_uv_bin()
+
+
+def _uv_variables(it: Spec) -> dict[str, str]:
+    env = {**clean_environment(), **it.build_environment, "UV_NO_PROGRESS": "1"}
+    if _find_links():
+        env["UV_FIND_LINKS"] = _find_links()  # uv does not read pip's settings
+    return env
+
+
+def _facts(it: Spec, python: Path) -> Json:
     frozen = subprocess.run(
-        [uv.find_uv_bin(), "pip", "freeze", "--python", str(python)], capture_output=True, text=True, check=True
+        [uv_binary(), "pip", "freeze", "--python", str(python)], capture_output=True, text=True, check=True
     )
     version = subprocess.run([str(python), "-I", "-c", "import platform; print(platform.python_version())"],
                              capture_output=True, text=True, check=True)

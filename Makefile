@@ -1,0 +1,51 @@
+# make demo     the main job, end to end, on the embedded model          make test     everything that is tested
+# make check    the fast part of the tests, and lint                     make help     the rest
+PYTHON ?= python3
+V := .venv/bin
+STAMP := .venv/.edge-ready
+# A strict editable install links single files, so a new file (a newer folder) means installing again.
+FOLDERS := $(shell find edge train export bench devices -type d -not -name __pycache__)
+
+.PHONY: demo test check lint help install bench-270m tiny pins docs clean
+
+demo: $(STAMP)  ## tune, export, measure and report in ./demo
+	$(V)/edge demo
+
+test: install-dev  ## everything, on real workers and runtimes
+	$(V)/python -m pytest
+
+check: install-dev lint  ## the fast part
+	$(V)/python -m pytest -m "not slow" -q
+
+lint: install-dev
+	$(V)/ruff check .
+	$(V)/mypy edge train/readers export bench devices
+
+bench-270m: $(STAMP)  ## the 270M architecture with random weights: size, speed and memory of every GGUF quantisation
+	$(V)/python -m edge.bench.suites.gguf_270m
+
+tiny: $(STAMP)  ## train the embedded model again (about two hours on a CPU)
+	$(V)/edge tiny
+
+pins: $(STAMP)  ## resolve the environments of the workers anew
+	$(V)/python -c "from edge import environments as e; [print(s, len(e.pin(s))) for s in e.scripts()]"
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml $(FOLDERS)
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'edge needs Python 3.11 or newer: make PYTHON=…')"
+	$(PYTHON) -m venv .venv
+	$(V)/python -m pip install --quiet --disable-pip-version-check --editable . --config-settings editable_mode=strict
+	touch $@
+
+.PHONY: install-dev
+install-dev: $(STAMP)-dev
+$(STAMP)-dev: $(STAMP)
+	$(V)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]" --config-settings editable_mode=strict
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info demo
+
+help:
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14

@@ -1,0 +1,347 @@
+"""The command line: each command parses, makes one library call and shows the result. Errors are caught here, once.
+
+Results go to standard output, progress to standard error. Exit codes: 0 done, 1 done with rows that failed, 2 bad input,
+3 something missing on this machine, 4 a worker or runtime failed, 5 a device failed, 6 a gate refused, 130 interrupted.
+Library imports stand inside the commands, so that `edge --help` is quick.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edge import __version__
+from edge.errors import EdgeError
+
+if TYPE_CHECKING:
+    from edge.pipeline import Outcome
+
+
+class Group(click.Group):
+    """Turns an EdgeError into a message with its remedy and its exit code."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except EdgeError as error:
+            click.echo(f"edge: {error.message}", err=True)
+            if error.hint:
+                click.echo(f"      {error.hint}", err=True)
+            raise click.exceptions.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            click.echo("edge: interrupted; run it again to go on where it was", err=True)
+            raise click.exceptions.Exit(130) from None
+        except OSError as error:
+            name = f"{error.filename}: " if error.filename else ""
+            click.echo(f"edge: {name}{error.strerror or error}", err=True)
+            raise click.exceptions.Exit(3 if error.errno == 28 else 2) from None  # 28: no space left
+
+
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+QUIET = click.option("-q", "--quiet", is_flag=True, help="No progress.")
+DIALECT = click.option("--dialect", default="functiongemma", show_default=True, help="functiongemma or hermes.")
+FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="edge")
+def main() -> None:
+    """Tune a small function-calling model, export it, and measure what that cost.
+
+    \b
+    edge demo                  the whole way on an embedded model, with a report at the end
+    edge init app && edge run app
+    edge export gguf CHECKPOINT --quant q8_0 --quant q4_0-emb-q4_0
+    """
+
+
+# --- projects ---------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("folder", type=FOLDER, required=False)
+@click.option("--explain", is_flag=True, help="List every key of edge.toml with its default, and write nothing.")
+def init(folder: Path | None, explain: bool) -> None:
+    """Write a small working project into FOLDER: edge.toml, tools.py, training and evaluation data.
+
+    \b
+    edge init app && edge run app
+    """
+    from edge import starter
+
+    if explain:
+        click.echo(starter.explain())
+    elif folder is None:
+        raise click.UsageError("give the folder to write, such as: edge init app")
+    else:
+        for file in starter.write(folder):
+            click.echo(file)
+
+
+@main.command()
+@click.argument("project", type=click.Path(path_type=Path), default=".")
+@click.option("--wait", is_flag=True, help="If another run is at work on this project, wait for it.")
+@AS_JSON
+@QUIET
+def run(project: Path, wait: bool, as_json: bool, quiet: bool) -> None:
+    """Tune, export, measure and report as PROJECT's edge.toml says (default: the one here).
+
+    What is done already is kept, by digest; a run that was stopped goes on where it was.
+    """
+    from edge import pipeline
+    from edge import project as projects
+    from edge.console import Console
+
+    with Console(quiet) as console:
+        outcome = pipeline.run(projects.load(project), console, wait)
+    _show(outcome, as_json)
+
+
+@main.command()
+@click.argument("folder", type=FOLDER, default="demo")
+@AS_JSON
+@QUIET
+def demo(folder: Path, as_json: bool, quiet: bool) -> None:
+    """The whole way on the embedded model: a project in FOLDER (default: demo), tuned, exported, measured, reported.
+
+    Takes some ten minutes the first time, most of it downloads and compiling llama.cpp, and under four after that.
+    """
+    from edge import pipeline, starter
+    from edge import project as projects
+    from edge.console import Console
+
+    with Console(quiet) as console:
+        if not (folder / "edge.toml").exists():
+            starter.write(folder)
+            console.say(f"wrote a project to {folder}")
+        outcome = pipeline.run(projects.load(folder), console)
+    _show(outcome, as_json)
+
+
+def _show(outcome: Outcome, as_json: bool) -> None:
+    from edge.bench.report import table
+
+    if as_json:
+        click.echo(json.dumps({"report": outcome.files, "artifacts": [a.path for a in outcome.artifacts],
+                               "cells": outcome.report.cells, "missing": outcome.missing}))  # fmt: skip
+    else:
+        table.show(outcome.report)
+        for lack in outcome.missing:
+            click.echo(f"not done here: {lack['what']} needs {lack['needs']}")
+        click.echo(f"report: {outcome.files['html']}")
+    if any(cell.get("error") for cell in outcome.report.cells):
+        raise click.exceptions.Exit(1)
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@DIALECT
+@AS_JSON
+def tools(file: Path, dialect: str, as_json: bool) -> None:
+    """Show what a model will be told about the tools in FILE (.py, .json, .jsonl), and what it can't be told.
+
+    A .py file is imported, so it runs. Exits with 2 if a tool can't be expressed.
+    """
+    from edge import dialects
+    from edge import tools as declarations
+
+    if file.suffix == ".py":
+        click.echo(f"importing {file} (it runs; use JSON for tools that you don't trust)", err=True)
+    box = declarations.load(file)
+    findings = declarations.check(box, dialects.get(dialect))
+    if as_json:
+        click.echo(json.dumps({"tools": box.tools, "findings": [vars(f) for f in findings]}, ensure_ascii=False, indent=1))
+    else:
+        errors = {f.tool for f in findings if f.level == "error"}
+        for finding in findings:
+            click.echo(f"{finding.level}: {finding}", err=True)
+        good = [t for t in box.tools if t["function"]["name"] not in errors]
+        click.echo(dialects.get(dialect).render([], good, add_generation_prompt=False))
+    if any(f.level == "error" for f in findings):
+        raise click.exceptions.Exit(2)
+
+
+# --- calls ------------------------------------------------------------------------------------------------------------
+
+
+@main.group(cls=Group)
+def calls() -> None:
+    """Prompts and calls without a model: JSON lines in, JSON lines out.
+
+    A line that can't be read gives {"error": {"line", "message"}}; the rest goes on, and the exit code is 1.
+    """
+
+
+LINES = click.argument("file", type=click.File("rb"), default="-")
+
+
+@calls.command()
+@LINES
+@DIALECT
+def render(file: Any, dialect: str) -> None:
+    """{"messages", "tools", "add_generation_prompt"} -> {"text"}, the exact prompt.
+
+    \b
+    echo '{"messages":[{"role":"user","content":"hi"}],"tools":[]}' | edge calls render
+    """
+    from edge import calllines, dialects
+
+    _lines(calllines.render(file, dialects.get(dialect)))
+
+
+@calls.command()
+@LINES
+@DIALECT
+def parse(file: Any, dialect: str) -> None:
+    """{"text"} -> {"calls": [{"name", "arguments"}], "text", "errors"}.
+
+    \b
+    echo '{"text":"<start_function_call>call:f{x:1}<end_function_call>"}' | edge calls parse
+    """
+    from edge import calllines, dialects
+
+    _lines(calllines.parse(file, dialects.get(dialect)))
+
+
+@calls.command()
+@LINES
+@click.option("--rule", type=click.Choice(["exact", "unordered", "bfcl"]), default="exact", show_default=True,
+              help="For rows that name none.")  # fmt: skip
+def score(file: Any, rule: str) -> None:
+    """{"functions", "prediction", "ground_truth", "category", "rule"} -> {"valid", "error"}.
+
+    \b
+    exact      calls in order, names and argument mappings equal, typed
+    unordered  the same in any order
+    bfcl       as the Berkeley leaderboard's checker: ground_truth holds alternatives, functions are required
+    """
+    from edge import calllines
+
+    _lines(calllines.score(file, rule))
+
+
+def _lines(results: Iterable[dict[str, Any]]) -> None:
+    failed = False
+    for result in results:
+        failed = failed or isinstance(result.get("error"), dict)
+        click.echo(json.dumps(result, ensure_ascii=True))
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+# --- export -----------------------------------------------------------------------------------------------------------
+
+
+@main.group(cls=Group)
+def export() -> None:
+    """Artifacts that a device runs, from a Hugging Face checkpoint."""
+
+
+@export.command()
+@click.argument("checkpoint", type=FOLDER)
+@click.option("--quant", "quantisations", multiple=True, default=["q8_0"], show_default=True,
+              help="Such as f16, q8_0, q4_k_m, q4_0-emb-q4_0; give it several times.")  # fmt: skip
+@click.option("--out", type=FOLDER, default="build/artifacts", show_default=True, help="Where they go.")
+@click.option("--name", help="What they are called [default: the checkpoint's folder].")
+@DIALECT
+@AS_JSON
+@QUIET
+def gguf(
+    checkpoint: Path, quantisations: tuple[str, ...], out: Path, name: str | None, dialect: str, as_json: bool, quiet: bool
+) -> None:
+    """GGUF files for llama.cpp and Ollama, each with a manifest (NAME.gguf.json).
+
+    \b
+    edge export gguf ./my-model --quant q8_0 --quant q4_0-emb-q4_0
+    """
+    from edge import environments
+    from edge.console import Console
+    from edge.export import gguf as exporter
+
+    with Console(quiet) as console:
+        source = exporter.read_checkpoint(checkpoint, dialect)
+        made = exporter.export(source, list(quantisations), out, name or checkpoint.resolve().name, console,
+                               lambda spec: environments.ensure(spec, console))  # fmt: skip
+    if as_json:
+        click.echo(json.dumps({"artifacts": [vars(a) for a in made.artifacts], "missing": made.missing}))
+    for artifact in () if as_json else made.artifacts:
+        click.echo(f"{artifact.path}  {artifact.bytes / 1e6:.1f} MB")
+    for lack in made.missing:
+        click.echo(f"not made: {lack['what']} needs {lack['needs']}", err=True)
+    if made.missing:
+        raise click.exceptions.Exit(3)
+
+
+# --- this machine -----------------------------------------------------------------------------------------------------
+
+
+@main.group(cls=Group)
+def env() -> None:
+    """The pinned environments that workers and runtimes run in."""
+
+
+@env.command("list")
+@AS_JSON
+def env_list(as_json: bool) -> None:
+    """Which there are, for what, whether they are built, and how large they are."""
+    from edge import machine
+
+    found = machine.environments_here()
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    for it in found:
+        click.echo(f"{it['name']:<12} {it['state']:<10} {it['megabytes'] or 0:>6.0f} MB  for {', '.join(it['scripts']) or '-'}")
+        if it["needs"]:
+            click.echo(f"{'':<12} needs {it['needs']}")
+
+
+@env.command("build")
+@click.argument("names", nargs=-1)
+@QUIET
+def env_build(names: tuple[str, ...], quiet: bool) -> None:
+    """Build environments now (all, or those of the workers and runtimes NAMES)."""
+    from edge import environments
+    from edge.console import Console
+
+    scripts = [environments.script(n) for n in names] or environments.scripts()
+    with Console(quiet) as console:
+        built = environments.build_all(scripts, console)
+    for spec, environment in built:
+        click.echo(f"{spec.name}: {environment.python}")
+
+
+@env.command("clean")
+@click.option("--all", "everything", is_flag=True, help="Also those in use by this version of edge.")
+def env_clean(everything: bool) -> None:
+    """Delete environments that nothing here uses any more (other pins, half-built)."""
+    from edge import machine
+
+    for name in machine.clean(everything):
+        click.echo(f"removed {name}")
+
+
+@main.command()
+@AS_JSON
+def doctor(as_json: bool) -> None:
+    """What this machine has and lacks, and what each thing is for. Exits with 3 if something essential is missing."""
+    from edge import machine
+
+    checks = machine.doctor()
+    if as_json:
+        click.echo(json.dumps([vars(c) for c in checks]))
+    for check in () if as_json else checks:
+        click.echo(f"{'ok  ' if check.ok else 'MISS' if check.essential else '-   '} {check.name:<16} {check.found}")
+        if not check.ok:
+            click.echo(f"{'':<21} for {check.purpose}; {check.remedy}")
+    if any(c.essential and not c.ok for c in checks):
+        raise click.exceptions.Exit(3)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

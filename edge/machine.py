@@ -1,0 +1,120 @@
+"""What this machine has: `edge doctor`, and the environments that lie in its cache."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from edge import environments
+from edge.records import Json
+
+_DISK, _MEMORY = 6e9, 3e9  # bytes: all environments with a 270M project; tuning it at batch 1
+
+
+@dataclass(frozen=True)
+class Check:
+    name: str
+    ok: bool
+    found: str
+    purpose: str
+    remedy: str
+    essential: bool = False
+
+
+def doctor() -> list[Check]:
+    """One check for everything that some part of edge uses."""
+    free = shutil.disk_usage(_existing(environments.cache())).free
+    memory = psutil.virtual_memory().available
+    cxx = environments.compiler()
+    return [
+        Check("disk", free > _DISK, f"{free / 1e9:.0f} GB free", "environments and artifacts",
+              f"free {_DISK / 1e9:.0f} GB, or point EDGE_CACHE elsewhere", essential=True),
+        Check("memory", memory > _MEMORY, f"{memory / 1e9:.0f} GB available", "tuning and converting a 270M model",
+              "close other programs"),
+        _program("uv", "building environments", "reinstall edgecall, which brings it", essential=True),
+        Check("C++ compiler", bool(cxx), cxx or "none", "llama.cpp: K quantisations, its runtime (else: a prebuilt one)",
+              "Debian: apt install g++; macOS: xcode-select --install"),
+        _gpu(),
+        _program("ssh", "measuring on a Raspberry Pi (to come)", "Debian: apt install openssh-client"),
+        _program("adb", "measuring on a phone (to come)", "Debian: apt install adb"),
+        _login(),
+    ]  # fmt: skip
+
+
+def environments_here() -> list[Json]:
+    """Every environment that the scripts ask for, and those in the cache that nothing asks for any more."""
+    wanted: dict[str, Json] = {}
+    for script in environments.scripts():
+        it = environments.spec(script)
+        state = "built" if environments.read(it) else "half-built" if it.folder.exists() else "not built"
+        entry = wanted.setdefault(it.folder.name, {
+            "name": it.name, "state": state, "megabytes": _megabytes(it.folder), "scripts": [], "needs": environments.missing(it),
+            "path": str(it.folder),
+        })  # fmt: skip
+        entry["scripts"].append(script.stem)
+    found = list(wanted.values())
+    for folder in _folders():
+        if folder.name not in wanted:
+            found.append({"name": folder.name, "state": "unused", "megabytes": _megabytes(folder), "scripts": [], "needs": None,
+                          "path": str(folder)})  # fmt: skip
+    return found
+
+
+def clean(everything: bool = False) -> list[str]:
+    """Delete unused and half-built environments, or all; returns their names."""
+    removed = []
+    for entry in environments_here():
+        folder = Path(entry["path"])
+        if folder.exists() and (everything or entry["state"] in ("unused", "half-built")):
+            environments.remove(folder)
+            removed.append(folder.name)
+    return removed
+
+
+def _folders() -> list[Path]:
+    root = environments.cache()
+    return sorted(f for f in root.iterdir() if f.is_dir()) if root.is_dir() else []
+
+
+def _megabytes(folder: Path) -> float | None:
+    if not folder.exists():
+        return None
+    return sum(f.lstat().st_size for f in folder.rglob("*") if f.is_file() and not f.is_symlink()) / 1e6
+
+
+def _existing(path: Path) -> Path:
+    return next(p for p in (path, *path.parents) if p.exists())
+
+
+def _program(name: str, purpose: str, remedy: str, essential: bool = False) -> Check:
+    path = environments.uv_binary() if name == "uv" else shutil.which(name)
+    version = _version([path, "-V" if name == "ssh" else "--version"]) if path else "none"
+    return Check(name, bool(path), version, purpose, remedy, essential)
+
+
+def _version(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{command[0]}: {error}"
+    return (done.stdout or done.stderr).strip().split("\n")[0]
+
+
+def _gpu() -> Check:
+    path = shutil.which("nvidia-smi")
+    name = _version([path, "--query-gpu=name", "--format=csv,noheader"]) if path else ""
+    return Check("GPU", bool(name), name or "none", "tuning a 270M model in minutes", "tuning works on the CPU, slowly")
+
+
+def _login() -> Check:
+    """Whether a hub token is there; never what it is."""
+    names = [n for n in ("HF_TOKEN", "HUGGINGFACE_HUB_TOKEN") if os.environ.get(n)]
+    file = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser() / "token"
+    found = names[0] if names else str(file) if file.exists() else "none"
+    return Check("hub login", found != "none", found, "fetching gated models such as google/functiongemma-270m-it",
+                 "set HF_TOKEN to a token with read access")  # fmt: skip

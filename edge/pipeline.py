@@ -1,0 +1,352 @@
+"""`edge run`: data -> tuned checkpoint -> artifacts -> measurements -> report, each step skipped when its result lies there.
+
+A step's result carries a key, the digest of everything that went into it: inputs, options, the script and its pinned
+environment. Same key and untouched files: kept. Nothing is half-written, so a run that was ended by Ctrl-C, `kill -9` or
+a full disk goes on where it was: training from its last trainer checkpoint, a measurement after its last row.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from edge import dialects, environments, records, tools, worker
+from edge.bench import measure, report
+from edge.console import Console
+from edge.devices.local import Local
+from edge.dialects import Tool
+from edge.environments import Builder, Environment, Spec
+from edge.errors import EdgeError, MissingError
+from edge.export import checkpoint as checkpoints
+from edge.export import gguf
+from edge.project import EMBEDDED, Project
+from edge.records import Artifact, Checkpoint, Json, Measurement, Report
+from edge.train import readers
+from edge.train.readers import Reject, Row
+
+DONE = "done.json"
+RUNTIMES = ("llama_cpp", "xllamacpp")  # for GGUF, best first
+
+
+@dataclass
+class Outcome:
+    """What a run leaves: the report, where it lies, the artifacts, and what this machine could not do."""
+
+    report: Report
+    files: dict[str, str]
+    artifacts: list[Artifact]
+    missing: list[Json] = field(default_factory=list)
+
+
+def run(project: Project, console: Console, wait: bool = False) -> Outcome:
+    """Do everything that `edge.toml` asks for and that isn't done yet.
+
+    Args:
+        wait: if another run is at work on this project, wait for it instead of refusing.
+
+    Raises: EdgeError and its kin; whatever was finished before stays.
+    """
+    with only_one(project.build / ".lock", console, wait), contextlib.closing(Builder(console)) as builder:
+        data = read_data(project, console)
+        base = find_base(project, console, builder)
+        checkpoints.inspect(base.path)  # a folder that can't be exported is refused before anything is tuned
+        builder.begin(*_environments(project))
+        tuned = tune(project, base, data, console, builder)
+        exported = gguf.export(tuned, list(project.gguf), project.build / "artifacts", project.name, console, builder.get)
+        measurements, missing = measure_all(project, base, tuned, exported.artifacts, data, console, builder)
+        return finish(project, data, measurements, exported.artifacts, exported.missing + missing)
+
+
+@contextlib.contextmanager
+def only_one(lock: Path, console: Console, wait: bool) -> Iterator[None]:
+    """One run a project. The lock ends with its process, however that ends."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    holder = lock.with_suffix(".pid")
+    guard = filelock.FileLock(lock)
+    try:
+        guard.acquire(timeout=0)
+    except filelock.Timeout:
+        who = holder.read_text().strip() if holder.exists() else "unknown"
+        if not wait:
+            raise EdgeError(
+                f"another edge run is at work in {lock.parent.parent} (process {who})", "wait for it, or `edge run --wait`"
+            ) from None
+        console.say(f"another edge run is at work here (process {who}): waiting for it")
+        guard.acquire()
+    try:
+        holder.write_text(f"{os.getpid()}\n")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        guard.release()
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Data:
+    """What was read: files for the workers, and counts for the report."""
+
+    training: Path  # {"id", "prompt", "completion"} a line
+    workload: Path  # {"id", "prompt", "expected", "tools", "user"} a line
+    rows: list[Json]  # the workload's
+    counts: Json
+
+
+def read_data(project: Project, console: Console) -> Data:
+    """Read tools and rows, write what training and measuring need, and say what was wrong with them."""
+    dialect = dialects.get(project.dialect)
+    if project.tools.suffix == ".py":
+        console.say(f"importing {project.tools} (it runs; use JSON for tools that you don't trust)")
+    toolbox = tools.load(project.tools)
+    for finding in tools.check(toolbox, dialect):
+        console.say(f"{finding.level}: {finding}")
+        if finding.level == "error":
+            raise EdgeError(f"{project.tools}: {finding}", "change the declaration: this model can't be told about it")
+    training, rejected = _read(project.train, toolbox.tools, project)
+    evaluation, also = _read(project.eval, toolbox.tools, project)
+    folder = project.build / "data"
+    rejected += also
+    readers.write_rejects(rejected, folder / "rejects.jsonl")
+    shared = readers.shared_rows(training, evaluation)
+    evaluation = evaluation[: project.bench["rows"] or None]
+    _say_counts(training, evaluation, rejected, shared, folder, console)
+    if not training or not evaluation:
+        empty = "training" if not training else "evaluation"
+        raise EdgeError(f"{project.file}: no usable {empty} rows", f"why each was rejected: {folder / 'rejects.jsonl'}")
+    rows = [_workload_row(r, toolbox.tools, dialect) for r in evaluation]
+    _write_lines(folder / "train.jsonl", (_training_row(r, toolbox.tools, dialect) for r in training))
+    _write_lines(folder / "eval.jsonl", rows)
+    counts = {
+        "train_rows": len(training),
+        "eval_rows": len(evaluation),
+        "rejected": len(rejected),
+        "reasons": dict(readers.count_reasons(rejected)),
+        "shared_with_training": len(shared),
+        "tools": len(toolbox.tools),
+    }
+    return Data(folder / "train.jsonl", folder / "eval.jsonl", rows, counts)
+
+
+def _read(files: Iterable[Path], declared: list[Tool], project: Project) -> tuple[list[Row], list[Reject]]:
+    found = list(readers.read(files, declared, dialects.get(project.dialect), project.developer))
+    return [r for r in found if isinstance(r, Row)], [r for r in found if isinstance(r, Reject)]
+
+
+def _say_counts(
+    training: list[Row], evaluation: list[Row], rejected: list[Reject], shared: list[str], folder: Path, console: Console
+) -> None:
+    console.say(f"{len(training)} rows to train on, {len(evaluation)} to measure on")
+    for reason, count in readers.count_reasons(rejected).most_common():
+        console.say(f"warning: {count} rows rejected: {reason} (see {folder / 'rejects.jsonl'})")
+    if shared:
+        console.say(
+            f"warning: {len(shared)} evaluation rows are also in training, so scores flatter: {', '.join(shared[:3])}"
+            + (" …" if len(shared) > 3 else "")
+        )
+
+
+def _training_row(row: Row, declared: list[Tool], dialect: dialects.Dialect) -> Json:
+    declared = declared if row.tools is None else row.tools
+    prompt = dialect.render(row.messages[:-1], declared, add_generation_prompt=True)
+    return {"id": row.id, "prompt": prompt, "completion": dialect.completion(row.messages[-1])}
+
+
+def _workload_row(row: Row, declared: list[Tool], dialect: dialects.Dialect) -> Json:
+    declared = declared if row.tools is None else row.tools
+    said = [m["content"] for m in row.messages if m["role"] == "user"]
+    return {
+        "id": row.id,
+        "prompt": dialect.render(row.messages[:-1], declared, add_generation_prompt=True),
+        "expected": [c.to_json() for c in row.calls],
+        "user": said[-1] if said else "",
+    }
+
+
+def _write_lines(path: Path, rows: Iterable[Json]) -> None:
+    records.write_text(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+def find_base(project: Project, console: Console, builder: Builder) -> Checkpoint:
+    """The embedded model, a folder, or a hub model (fetched once into `build/base`)."""
+    if project.base == EMBEDDED:
+        folder = Path(readers.__file__).parents[1] / EMBEDDED
+        return _checkpoint(folder, project.dialect, EMBEDDED)
+    local = project.folder / Path(project.base).expanduser()
+    if local.is_dir():
+        return _checkpoint(local, project.dialect, project.base)
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", project.base):
+        raise EdgeError(
+            f"{project.file}: base {project.base!r} is no folder and no hub id", f"use {EMBEDDED}, a folder, or owner/name[@revision]"
+        )
+    return fetch(project.base, project.build / "base", project.dialect, console, builder)
+
+
+def fetch(model: str, out: Path, dialect: str, console: Console, builder: Builder) -> Checkpoint:
+    """A model from the hub, resumed if a download was cut off. Raises MissingError for access that is missing."""
+    script = environments.script("fetch")
+    key = _key(script, {"model": model})
+    if not _done(out, key):
+        name, _, revision = model.partition("@")
+        environment = builder.get(environments.spec(script))
+        with console.task(f"fetching {model}") as progress:
+            request = {"model": name, "revision": revision or None}
+            worker.run(script, request, out, python=environment.python, progress=progress, keep_partial=True)
+        _finish(out, key)
+    return _checkpoint(out, dialect, model)
+
+
+def _checkpoint(folder: Path, dialect: str, source: str) -> Checkpoint:
+    return Checkpoint(digest=records.digest_folder(folder), path=str(folder), dialect=dialect, source=source)
+
+
+def tune(project: Project, base: Checkpoint, data: Data, console: Console, builder: Builder) -> Checkpoint:
+    """LoRA on the training rows, merged in float32."""
+    out, script = project.build / "tuned", environments.script("lora")
+    options = {**project.training, "threads": project.training["threads"] or os.cpu_count() or 1}
+    key = _key(script, {"base": base.digest, "rows": records.digest_file(data.training), "options": project.training})
+    if _done(out, key):
+        console.say("= tuned: trained already")
+        return records.load(Checkpoint, out / "checkpoint.json")
+    _forget_other(out, key)
+    environment = builder.get(environments.spec(script))
+    request = {
+        "checkpoint": base.path,
+        "rows": str(data.training),
+        "stop": list(dialects.get(base.dialect).STOP),
+        "options": options,
+    }
+    with console.task(f"tuning {base.source} on {data.counts['train_rows']} rows") as progress:
+        answer = worker.run(script, request, out, python=environment.python, progress=progress, keep_partial=True)
+    tuned = Checkpoint(
+        digest=records.digest_folder(out),
+        path=str(out),
+        dialect=base.dialect,
+        base=base.digest,
+        source=project.name,
+        training={**answer, "options": options, "data": records.digest_file(data.training)},
+        environment=environment.facts,
+    )
+    records.save(tuned, out / "checkpoint.json")
+    _finish(out, key)
+    return tuned
+
+
+def _key(script: Path, inputs: Json) -> str:
+    return records.digest_value([inputs, records.digest_file(script), environments.spec(script).key])
+
+
+def _done(folder: Path, key: str) -> bool:
+    """Is this folder the finished result of these inputs, untouched since?"""
+    marker = folder / DONE
+    if not marker.exists():
+        return False
+    told = records.read_json(marker)
+    return bool(told.get("key") == key and told.get("digest") == records.digest_folder(folder))
+
+
+def _finish(folder: Path, key: str) -> None:
+    records.save({"key": key, "digest": records.digest_folder(folder)}, folder / DONE)
+
+
+def _forget_other(out: Path, key: str) -> None:
+    """A stopped run is only continued by the same one: anything else in its place would mix two trainings."""
+    desk = out.with_name(out.name + ".worker")
+    mark = desk / "key"
+    if not mark.exists() or mark.read_text() != key:
+        shutil.rmtree(desk / "partial", ignore_errors=True)
+        desk.mkdir(parents=True, exist_ok=True)
+        mark.write_text(key)
+
+
+# --- measuring --------------------------------------------------------------------------------------------------------
+
+
+def measure_all(
+    project: Project,
+    base: Checkpoint,
+    tuned: Checkpoint,
+    artifacts: list[Artifact],
+    data: Data,
+    console: Console,
+    builder: Builder,
+) -> tuple[list[Measurement], list[Json]]:
+    """Base, tuned and every artifact over the same rows. A runtime that fails leaves a record that says so."""
+    runtime, missing = choose_runtime(project)
+    subjects = [
+        (measure.Subject("base", Path(base.path), base.digest, "checkpoint", "checkpoint"), "transformers"),
+        (measure.Subject("tuned", Path(tuned.path), tuned.digest, "checkpoint", "checkpoint"), "transformers"),
+    ]
+    for a in artifacts:
+        subjects.append((measure.Subject(a.quantisation, Path(a.path), a.digest, "artifact", a.format), runtime))
+    built = {name: builder.get(environments.spec(environments.script(name))) for name in ("transformers", runtime)}
+    with Local() as device:
+        found = [
+            measure.measure(
+                subject, _settings(project, name, base.dialect), data.workload, device, built[name],
+                project.results / f"{subject.name}.json", console,
+            )
+            for subject, name in subjects
+        ]
+    return found, missing
+
+
+def choose_runtime(project: Project) -> tuple[str, list[Json]]:
+    """The GGUF runtime that this machine can have, and what is missing for a better one."""
+    wanted = project.bench["runtime"]
+    if wanted != "auto":
+        if wanted not in RUNTIMES:
+            raise EdgeError(f"{project.file}: no runtime {wanted!r} for GGUF", f"use auto, {' or '.join(RUNTIMES)}")
+        return wanted, []
+    missing: list[Json] = []
+    for name in RUNTIMES:
+        lack = environments.missing(environments.spec(environments.script(name)))
+        if not lack:
+            return name, missing
+        missing.append({"what": f"runtime {name}", "needs": lack})
+    raise MissingError("no GGUF runtime can run here", f"{missing[0]['what']} needs {missing[0]['needs']}")
+
+
+def _settings(project: Project, runtime: str, dialect: str) -> measure.Settings:
+    bench = project.bench
+    threads = bench["threads"] or (measure.default_threads() if runtime != "transformers" else os.cpu_count() or 1)
+    return measure.Settings(
+        runtime=runtime,
+        threads=threads,
+        context=bench["context"],
+        max_tokens=bench["max_tokens"],
+        stop=dialects.get(dialect).STOP,
+    )
+
+
+def _environments(project: Project) -> list[Spec]:
+    """Everything that this run will need, so that it is built while other things run; what can't be built is left out."""
+    names = ["lora", "gguf", choose_runtime(project)[0]]
+    specs = [environments.spec(environments.script(name)) for name in names]
+    return [it for it in specs if not environments.missing(it)]
+
+
+def finish(
+    project: Project, data: Data, measurements: list[Measurement], artifacts: list[Artifact], missing: list[Json]
+) -> Outcome:
+    made: Any = report.build(
+        project.name, data.rows, measurements, dialect=project.dialect, data=data.counts, missing=missing, workload=data.workload
+    )
+    files = report.save(made, project.results)
+    return Outcome(made, {k: str(v) for k, v in files.items()}, artifacts, missing)
+
+
+__all__ = ["Environment", "Outcome", "run"]

@@ -1,0 +1,177 @@
+"""`edge.toml`: what one project is made of. Every key, its type, its default and what it means stand in `KEYS` and nowhere else."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge import dialects
+from edge.errors import EdgeError
+
+DEVELOPER = "You are a model that can do function calling with the following functions"
+EMBEDDED = "edge-tiny"
+REQUIRED = object()
+
+# table -> key -> (type, default, meaning); list means a list of strings
+KEYS: dict[str, dict[str, tuple[type, Any, str]]] = {
+    "project": {
+        "name": (str, REQUIRED, "names the artifacts"),
+    },
+    "model": {
+        "base": (str, EMBEDDED, "the embedded edge-tiny, a folder, or a hub id such as google/functiongemma-270m-it"),
+        "dialect": (str, "functiongemma", "how prompts are written and calls are read"),
+    },
+    "tools": {
+        "file": (str, "tools.py", "Python functions with type hints and docstrings (imported: it runs), or JSON"),
+    },
+    "data": {
+        "train": (list, ["train.jsonl"], "files to tune on; globs are allowed"),
+        "eval": (list, ["eval.jsonl"], "held-out files to measure on"),
+        "developer": (str, DEVELOPER, "the developer message of rows that have none"),
+    },
+    "train": {
+        "epochs": (int, 3, "passes over the training rows"),
+        "learning_rate": (float, 2e-4, "the peak; falls as a cosine"),
+        "batch_size": (int, 8, "rows a step and device"),
+        "accumulate": (int, 1, "steps whose gradients are added before an update"),
+        "rank": (int, 16, "LoRA's r"),
+        "alpha": (int, 32, "LoRA's alpha"),
+        "targets": (str, "all-linear", "the modules that LoRA adapts"),
+        "max_tokens": (int, 1024, "longest row; longer ones are refused, never cut"),
+        "warmup": (float, 0.05, "share of the steps over which the learning rate rises"),
+        "seed": (int, 0, "of shuffling and LoRA's start"),
+        "threads": (int, 0, "CPU threads; 0 takes all cores"),
+    },
+    "export": {
+        "gguf": (list, ["f16", "q8_0", "q4_k_m", "q4_0-emb-q4_0"], "GGUF quantisations"),
+    },
+    "bench": {
+        "rows": (int, 300, "evaluation rows to measure on, from the top; 0 takes all"),
+        "threads": (int, 0, "CPU threads; 0 takes the physical cores, at most 4"),
+        "context": (int, 1024, "tokens of context to allocate"),
+        "max_tokens": (int, 128, "longest answer"),
+        "runtime": (str, "auto", "llama_cpp, xllamacpp, or auto: the first that this machine can run"),
+    },
+}
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project as read: paths are absolute, every default filled in. Tables without paths are plain dicts."""
+
+    file: Path
+    name: str
+    base: str
+    dialect: str
+    tools: Path
+    train: tuple[Path, ...]
+    eval: tuple[Path, ...]
+    developer: str
+    training: dict[str, Any]
+    gguf: tuple[str, ...]
+    bench: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        return self.file.parent
+
+    @property
+    def build(self) -> Path:
+        return self.folder / "build"
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results"
+
+
+def load(path: Path) -> Project:
+    """Read an `edge.toml`, or the one in a folder. Raises EdgeError naming the file, the line and the nearest known key."""
+    file = (path / "edge.toml" if path.is_dir() else path).absolute()
+    try:
+        text = file.read_text(encoding="utf-8")
+        given = tomllib.loads(text)
+    except FileNotFoundError:
+        raise EdgeError(f"{file}: no such file", "`edge init FOLDER` writes a project to start from") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise EdgeError(f"{file}: {error}") from None
+    values = _Reader(file, text).read(given)
+    folder, data = file.parent, values["data"]
+    dialects.get(values["model"]["dialect"])
+    return Project(
+        file=file,
+        name=_name(values["project"]["name"], file),
+        base=values["model"]["base"],
+        dialect=values["model"]["dialect"],
+        tools=folder / values["tools"]["file"],
+        train=_files(folder, data["train"], file),
+        eval=_files(folder, data["eval"], file),
+        developer=data["developer"],
+        training=values["train"],
+        gguf=tuple(values["export"]["gguf"]),
+        bench=values["bench"],
+    )
+
+
+class _Reader:
+    """Checks tables and keys against KEYS, and knows on which line a key stands."""
+
+    def __init__(self, file: Path, text: str) -> None:
+        self._file, self._lines = file, text.splitlines()
+
+    def read(self, given: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        for table, content in given.items():
+            if table not in KEYS:
+                self._unknown(table, KEYS, "table")
+            if not isinstance(content, dict):
+                raise EdgeError(f"{self._where(table)}: {table} is a table: write [{table}]")
+            for key in content:
+                if key not in KEYS[table]:
+                    self._unknown(key, KEYS[table], f"key in [{table}]")
+        return {table: {k: self._value(table, k, given.get(table, {})) for k in keys} for table, keys in KEYS.items()}
+
+    def _value(self, table: str, key: str, content: dict[str, Any]) -> Any:
+        kind, default, meaning = KEYS[table][key]
+        if key not in content:
+            if default is REQUIRED:
+                raise EdgeError(f"{self._file}: [{table}] has no {key}", f"{key}: {meaning}")
+            return default
+        value = content[key]
+        if kind is float and type(value) is int:
+            value = float(value)
+        if type(value) is not kind or (kind is list and not all(isinstance(v, str) and v for v in value)):
+            names = {str: "a string", int: "an integer", float: "a number", list: "a list of strings"}
+            raise EdgeError(f"{self._where(key)}: {key} in [{table}] must be {names[kind]}, not {value!r}", f"{key}: {meaning}")
+        if kind in (int, float) and value < 0:
+            raise EdgeError(f"{self._where(key)}: {key} in [{table}] must not be negative", f"{key}: {meaning}")
+        return value
+
+    def _unknown(self, name: str, known: dict[str, Any], what: str) -> None:
+        near = difflib.get_close_matches(name, known, 1, 0.5)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise EdgeError(f"{self._where(name)}: no {what} named {name!r}", f"{hint}known: {', '.join(known)}")
+
+    def _where(self, name: str) -> str:
+        pattern = re.compile(rf"^\s*\[?\[?\s*[\"']?{re.escape(name)}[\"']?\s*[\].=]")
+        line = next((i for i, text in enumerate(self._lines, 1) if pattern.match(text)), None)
+        return f"{self._file}, line {line}" if line else str(self._file)
+
+
+def _name(name: str, file: Path) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+        raise EdgeError(f"{file}: name {name!r} can't be a file's name", "use letters, digits, dot, dash and underscore")
+    return name
+
+
+def _files(folder: Path, patterns: list[str], file: Path) -> tuple[Path, ...]:
+    found: list[Path] = []
+    for pattern in patterns:
+        path = folder / pattern
+        matches = [path] if path.is_file() else sorted(folder.glob(pattern)) if not Path(pattern).is_absolute() else []
+        if not matches:
+            raise EdgeError(f"{file}: no file {pattern!r} in {folder}", "paths in [data] are relative to edge.toml")
+        found.extend(m for m in matches if m not in found)
+    return tuple(found)

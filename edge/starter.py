@@ -1,0 +1,48 @@
+"""`edge init`: a small project that runs as it is, for a model that has never seen its tools."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from edge.errors import EdgeError
+from edge.project import KEYS, REQUIRED
+from edge.records import write_text
+from edge.train import demo
+
+TRAIN_ROWS, EVAL_ROWS = 800, 300
+
+
+def write(folder: Path) -> list[Path]:
+    """Write edge.toml, tools.py, train.jsonl and eval.jsonl. Raises EdgeError rather than overwrite one."""
+    template = Path(__file__).with_name("template.toml").read_text(encoding="utf-8")
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.absolute().name).strip("-.") or "app"
+    texts = {
+        "edge.toml": template.replace("{name}", name),
+        "tools.py": demo.tools_source(),
+        "train.jsonl": _lines("train", TRAIN_ROWS),
+        "eval.jsonl": _lines("eval", EVAL_ROWS),
+    }
+    for file in texts:
+        if (folder / file).exists():
+            raise EdgeError(f"{folder / file}: already there", "give an empty folder; nothing was written")
+    for file, text in texts.items():
+        write_text(folder / file, text)
+    return [folder / file for file in texts]
+
+
+def explain() -> str:
+    """Every key of edge.toml with its default and its meaning."""
+    lines = []
+    for table, keys in KEYS.items():
+        lines.append(f"[{table}]")
+        for key, (_, default, meaning) in keys.items():
+            value = "…" if default is REQUIRED else json.dumps(default, ensure_ascii=False)
+            lines.append(f"{key} = {value}  # {meaning}")
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def _lines(split: str, count: int) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in demo.rows(split, count, seed=0))
