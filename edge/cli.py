@@ -189,9 +189,9 @@ def render(file: Any, dialect: str) -> None:
     \b
     echo '{"messages":[{"role":"user","content":"hi"}],"tools":[]}' | edge calls render
     """
-    from edge import calllines, dialects
+    from edge import callrows, dialects
 
-    _lines(calllines.render(file, dialects.get(dialect)))
+    _lines(callrows.render(file, dialects.get(dialect)))
 
 
 @calls.command()
@@ -203,16 +203,16 @@ def parse(file: Any, dialect: str) -> None:
     \b
     echo '{"text":"<start_function_call>call:f{x:1}<end_function_call>"}' | edge calls parse
     """
-    from edge import calllines, dialects
+    from edge import callrows, dialects
 
-    _lines(calllines.parse(file, dialects.get(dialect)))
+    _lines(callrows.parse(file, dialects.get(dialect)))
 
 
 @calls.command()
 @LINES
-@click.option("--rule", type=click.Choice(["exact", "unordered", "bfcl"]), default="exact", show_default=True,
-              help="For rows that name none.")  # fmt: skip
-def score(file: Any, rule: str) -> None:
+@click.option("--rule", type=click.Choice(["exact", "unordered", "bfcl"]),
+              help="For rows that name none [default: bfcl if they have functions and a category, else exact].")  # fmt: skip
+def score(file: Any, rule: str | None) -> None:
     """{"functions", "prediction", "ground_truth", "category", "rule"} -> {"valid", "error"}.
 
     \b
@@ -220,16 +220,18 @@ def score(file: Any, rule: str) -> None:
     unordered  the same in any order
     bfcl       as the Berkeley leaderboard's checker: ground_truth holds alternatives, functions are required
     """
-    from edge import calllines
+    from edge import callrows
 
-    _lines(calllines.score(file, rule))
+    _lines(callrows.score(file, rule))
 
 
 def _lines(results: Iterable[dict[str, Any]]) -> None:
+    from edge import callrows
+
     failed = False
     for result in results:
-        failed = failed or isinstance(result.get("error"), dict)
-        click.echo(json.dumps(result, ensure_ascii=True))
+        failed = failed or callrows.failed(result)
+        click.echo(callrows.encode(result))
     if failed:
         raise click.exceptions.Exit(1)
 
