@@ -184,10 +184,10 @@ def find_base(project: Project, console: Console, builder: Builder) -> Checkpoin
     """The embedded model, a folder, or a hub model (fetched once into `build/base`)."""
     if project.base == EMBEDDED:
         folder = Path(readers.__file__).parents[1] / EMBEDDED
-        return _checkpoint(folder, project.dialect, EMBEDDED)
+        return gguf.read_checkpoint(folder, project.dialect, EMBEDDED)
     local = project.folder / Path(project.base).expanduser()
     if local.is_dir():
-        return _checkpoint(local, project.dialect, project.base)
+        return gguf.read_checkpoint(local, project.dialect, project.base)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", project.base):
         raise EdgeError(
             f"{project.file}: base {project.base!r} is no folder and no hub id", f"use {EMBEDDED}, a folder, or owner/name[@revision]"
@@ -206,11 +206,7 @@ def fetch(model: str, out: Path, dialect: str, console: Console, builder: Builde
             request = {"model": name, "revision": revision or None}
             worker.run(script, request, out, python=environment.python, progress=progress, keep_partial=True)
         _finish(out, key)
-    return _checkpoint(out, dialect, model)
-
-
-def _checkpoint(folder: Path, dialect: str, source: str) -> Checkpoint:
-    return Checkpoint(digest=records.digest_folder(folder), path=str(folder), dialect=dialect, source=source)
+    return gguf.read_checkpoint(out, dialect, model)
 
 
 def tune(project: Project, base: Checkpoint, data: Data, console: Console, builder: Builder) -> Checkpoint:
@@ -220,7 +216,7 @@ def tune(project: Project, base: Checkpoint, data: Data, console: Console, build
     key = _key(script, {"base": base.digest, "rows": records.digest_file(data.training), "options": project.training})
     if _done(out, key):
         console.say("= tuned: trained already")
-        return records.load(Checkpoint, out / "checkpoint.json")
+        return gguf.read_checkpoint(out, project.dialect)
     _forget_other(out, key)
     environment = builder.get(environments.spec(script))
     request = {
@@ -239,6 +235,7 @@ def tune(project: Project, base: Checkpoint, data: Data, console: Console, build
         source=project.name,
         training={**answer, "options": options, "data": records.digest_file(data.training)},
         environment=environment.facts,
+        notices=base.notices,
     )
     records.save(tuned, out / "checkpoint.json")
     _finish(out, key)

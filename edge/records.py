@@ -32,7 +32,8 @@ class Checkpoint:
     base: Optional[str] = None  # the digest of the checkpoint that it was tuned from
     source: Optional[str] = None  # a name: "edge-tiny", a hub id with its revision
     training: Optional[Json] = None  # settings, data digests, counts, loss curve
-    environment: Optional[Json] = None  # {"pins_sha256", "python", "packages"}
+    environment: Optional[Json] = None  # {"name", "key", "python", "packages"}
+    notices: list[str] = field(default_factory=list)  # licence sentences that go wherever the weights go
     schema: int = SCHEMA
 
 
@@ -57,7 +58,7 @@ class Artifact:
     export_s: Optional[float] = None
     export_peak_rss_bytes: Optional[int] = None
     checks: Json = field(default_factory=dict)  # what was verified while exporting, with counts
-    notices: list[str] = field(default_factory=list)  # licence sentences that go wherever the file goes
+    notices: list[str] = field(default_factory=list)  # the checkpoint's
     schema: int = SCHEMA
 
 

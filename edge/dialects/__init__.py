@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-from edge.calls import Call, Parsed
+from edge.calls import Call, Parsed, read_json
 from edge.errors import EdgeError
 
 Message = dict[str, Any]  # {"role", "content", "tool_calls", "name"} as the OpenAI and Hugging Face APIs write it
@@ -53,8 +54,13 @@ class Dialect(Protocol):
         """The exact prompt. Raises EdgeError naming tool and property for what the format can't express."""
         ...
 
+    def completion(self, message: Message) -> str:
+        """What the model writes in this turn, its stop token included: what a training example teaches."""
+        ...
+
     def check(self, tools: list[Tool]) -> list[Finding]:
-        """What the format can't express in these declarations; `render` refuses exactly those with an error."""
+        """What the format can't express in these declarations. `render` refuses for errors; it never prints warnings:
+        whoever shows a prompt or trains on one shows these."""
         ...
 
     def parse(self, text: str) -> Parsed:
@@ -73,3 +79,41 @@ def get(name: str) -> Dialect:
     if name not in names():
         raise EdgeError(f"no dialect {name!r}", f"use one of: {', '.join(names())}")
     return cast(Dialect, importlib.import_module(f"{__name__}.{name}"))
+
+
+# What dialects share: the forms in which tools and calls come in, and how a finding becomes an error.
+
+
+def function_of(tool: Any) -> dict[str, Any]:
+    """The declaration in `{"type": "function", "function": {…}}`, `{"function": {…}}` or itself; {} if it is none."""
+    inner = tool.get("function", tool) if isinstance(tool, dict) else None
+    return inner if isinstance(inner, dict) else {}
+
+
+def read_call(item: Any) -> Call:
+    """A call in a message: `{"function": {"name", "arguments"}}` or bare, arguments a mapping or JSON in a string."""
+    call = function_of(item)
+    name, arguments = call.get("name"), call.get("arguments")
+    if not isinstance(name, str):
+        raise EdgeError(f"a call without a name: {item!r:.60}")
+    if isinstance(arguments, str):
+        try:
+            arguments = read_json(arguments)
+        except ValueError as why:
+            raise EdgeError(f"call {name}: the arguments are not JSON: {why}") from why
+    if not isinstance(arguments, dict) and arguments is not None:
+        raise EdgeError(f"call {name}: the arguments are not a mapping")
+    return Call(name, arguments or {})
+
+
+def twice(functions: list[dict[str, Any]]) -> list[Finding]:
+    """An error for each name that is declared more than once: a call could mean either."""
+    counts = Counter(name for f in functions if isinstance(name := f.get("name"), str))
+    return [Finding("error", name, "", f"declared {n} times") for name, n in counts.items() if n > 1]
+
+
+def refuse(findings: list[Finding]) -> None:
+    """Raise EdgeError for the errors among the findings, naming each."""
+    errors = [str(finding) for finding in findings if finding.level == "error"]
+    if errors:
+        raise EdgeError("; ".join(errors), "correct the tool declarations")
