@@ -20,6 +20,7 @@ from edge.errors import EdgeError
 
 if TYPE_CHECKING:
     from edge.pipeline import Outcome
+    from edge.records import Report
 
 
 class Group(click.Group):
@@ -124,18 +125,28 @@ def demo(folder: Path, as_json: bool, quiet: bool) -> None:
 
 
 def _show(outcome: Outcome, as_json: bool) -> None:
-    from edge.bench.report import table
-
     if as_json:
         click.echo(json.dumps({"report": outcome.files, "artifacts": [a.path for a in outcome.artifacts],
                                "cells": outcome.report.cells, "missing": outcome.missing}))  # fmt: skip
     else:
-        table.show(outcome.report)
+        _print_table(outcome.report)
         for lack in outcome.missing:
-            click.echo(f"not done here: {lack['what']} needs {lack['needs']}")
+            click.echo(f"not done here: {lack['what']} {lack['why']}")
         click.echo(f"report: {outcome.files['html']}")
     if any(cell.get("error") for cell in outcome.report.cells):
         raise click.exceptions.Exit(1)
+
+
+def _print_table(made: Report) -> None:
+    from edge.bench.report import headline, table
+
+    if not sys.stdout.isatty():
+        click.echo(table.markdown(made))
+        return
+    from rich.console import Console as Rich
+
+    click.echo("\n" + "\n".join(headline(made)) + "\n")
+    Rich().print(table.render(made))
 
 
 @main.command()
@@ -274,7 +285,7 @@ def gguf(
     for artifact in () if as_json else made.artifacts:
         click.echo(f"{artifact.path}  {artifact.bytes / 1e6:.1f} MB")
     for lack in made.missing:
-        click.echo(f"not made: {lack['what']} needs {lack['needs']}", err=True)
+        click.echo(f"not made: {lack['what']} {lack['why']}", err=True)
     if made.missing:
         raise click.exceptions.Exit(3)
 

@@ -313,8 +313,8 @@ def choose_runtime(project: Project) -> tuple[str, list[Json]]:
         lack = environments.missing(environments.spec(environments.script(name)))
         if not lack:
             return name, missing
-        missing.append({"what": f"runtime {name}", "needs": lack})
-    raise MissingError("no GGUF runtime can run here", f"{missing[0]['what']} needs {missing[0]['needs']}")
+        missing.append({"what": f"runtime {name}", "why": f"needs {lack}"})
+    raise MissingError("no GGUF runtime can run here", f"{missing[0]['what']} {missing[0]['why']}")
 
 
 def _settings(project: Project, runtime: str, dialect: str) -> measure.Settings:
@@ -339,10 +339,13 @@ def _environments(project: Project) -> list[Spec]:
 def finish(
     project: Project, data: Data, measurements: list[Measurement], artifacts: list[Artifact], missing: list[Json]
 ) -> Outcome:
-    made: Any = report.build(
-        project.name, data.rows, measurements, dialect=project.dialect, data=data.counts, missing=missing, workload=data.workload
-    )
-    files = report.save(made, project.results)
+    """Write `results/report.json` and `results/report.html`."""
+    made = report.build(
+        project.name, records.digest_file(data.workload), data.rows, measurements, artifacts, dialect=project.dialect,
+        sources={m.subject_name: f"{m.subject_name}.json" for m in measurements}, data=data.counts, missing=missing,
+    )  # fmt: skip
+    files = {"json": project.results / "report.json", "html": project.results / "report.html"}
+    report.save(made, files["json"], files["html"])
     return Outcome(made, {k: str(v) for k, v in files.items()}, artifacts, missing)
 
 

@@ -27,7 +27,7 @@ GEMMA_NOTICE = (
 
 @dataclass(frozen=True)
 class Exported:
-    """Artifacts in the order asked for, and what could not be made here: [{"what", "needs"}]."""
+    """Artifacts in the order asked for, and what could not be made here: [{"what", "why"}]."""
 
     artifacts: list[Artifact]
     missing: list[Json]
@@ -56,7 +56,7 @@ def export(
     by_numpy = [q for q in todo if q.made_by == "numpy"]
     by_llama = [q for q in todo if q.made_by != "numpy"]
     lack = environments.missing(environments.spec(environments.script("quantise"))) if by_llama else None
-    missing = [{"what": f"{name}-{q.name}.gguf", "needs": lack} for q in by_llama] if lack else []
+    missing = [{"what": f"{name}-{q.name}.gguf", "why": f"needs {lack}"} for q in by_llama] if lack else []
     by_llama = [] if lack else by_llama
     if by_numpy or by_llama:
         done.update(job.make(by_numpy, by_llama))

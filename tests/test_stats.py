@@ -1,0 +1,136 @@
+"""The statistics against published values, and their intervals against simulation: they must cover what they claim."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from edge.bench import stats
+
+
+# Newcombe 1998, "Two-sided confidence intervals for the single proportion", Stat. Med. 17:857-872, table I (method 3).
+@pytest.mark.parametrize(
+    ("right", "n", "low", "high"),
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_wilson_interval_as_published(right: int, n: int, low: float, high: float) -> None:
+    estimate = stats.proportion(right, n)
+    assert (estimate.value, estimate.n) == (right / n, n)
+    assert (estimate.low, estimate.high) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
+
+
+def test_wilson_interval_is_closed_at_the_ends() -> None:
+    assert stats.proportion(0, 7).low == 0.0
+    assert stats.proportion(7, 7).high == 1.0
+
+
+def outcomes(both: int, first: int, second: int, neither: int) -> tuple[list[bool], list[bool]]:
+    pairs = [(True, True)] * both + [(True, False)] * first + [(False, True)] * second + [(False, False)] * neither
+    return [a for a, _ in pairs], [b for _, b in pairs]
+
+
+# Airway hyper-responsiveness in 21 children (Bentur 2009), worked out in Fagerland, Lydersen and Laake 2014,
+# "Recommended tests and confidence intervals for paired binomial proportions", Stat. Med. 33:2850-2875:
+# -0.508 to -0.013, exact p 0.070.
+def test_paired_difference_as_published() -> None:
+    first, second = outcomes(1, 1, 7, 12)
+    d = stats.paired_difference(first, second)
+    assert (d.n, d.gained, d.lost, d.value) == (21, 7, 1, pytest.approx(6 / 21))
+    assert (d.low, d.high) == (pytest.approx(0.013, abs=5e-4), pytest.approx(0.508, abs=5e-4))
+    assert d.p == pytest.approx(0.0703125)
+    back = stats.paired_difference(second, first)
+    assert (back.value, back.low, back.high) == (pytest.approx(-6 / 21), -d.high, -d.low)  # type: ignore[operator]
+
+
+def test_paired_difference_spans_zero_when_nothing_changed_and_stays_in_range() -> None:
+    same = stats.paired_difference(*outcomes(250, 0, 0, 50))
+    assert same.value == 0 and same.p == 1.0
+    assert same.low is not None and same.high is not None and same.low < 0 < same.high
+    for counts in ((0, 0, 3, 0), (0, 3, 0, 0), (0, 0, 300, 0)):
+        d = stats.paired_difference(*outcomes(*counts))
+        assert d.value is not None and d.low is not None and d.high is not None
+        assert -1 <= d.low <= d.value <= d.high <= 1
+
+
+def test_paired_outcomes_must_pair() -> None:
+    with pytest.raises(ValueError, match="length"):
+        stats.paired_difference([True], [])
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "p"), [(0, 0, 1.0), (1, 1, 1.0), (5, 0, 0.0625), (0, 5, 0.0625), (12, 5, 0.1435)]
+)
+def test_mcnemar_exact(gained: int, lost: int, p: float) -> None:
+    assert stats.mcnemar(gained, lost) == pytest.approx(p, abs=5e-5)
+
+
+def test_mcnemar_of_many_rows() -> None:
+    assert 0 < stats.mcnemar(5000, 5200) < 0.06
+
+
+def test_percentile_is_linear_between_neighbours() -> None:
+    values = [15.0, 20.0, 35.0, 40.0, 50.0]
+    assert [stats.percentile(values, q) for q in (0, 0.05, 0.4, 0.5, 1)] == pytest.approx([15, 16, 29, 35, 50])
+    assert stats.percentile([None, 3.0, math.nan, 1.0], 0.5) == 2.0
+
+
+# The ranks for 95 %: Conover, Practical Nonparametric Statistics, 3.2; the classic table of the sign interval.
+@pytest.mark.parametrize(
+    ("n", "rank"), [(6, 1), (8, 1), (9, 2), (10, 2), (15, 4), (20, 6), (25, 8), (50, 18), (100, 40)]
+)
+def test_median_interval_ranks_as_published(n: int, rank: int) -> None:
+    estimate = stats.median(float(i) for i in range(1, n + 1))
+    assert (estimate.low, estimate.value, estimate.high) == (rank, (n + 1) / 2, n + 1 - rank)
+
+
+def test_few_values_have_a_median_and_no_interval() -> None:
+    assert stats.median([3.0, 1.0, 2.0]) == stats.Estimate(2.0, None, None, 3)
+
+
+def test_median_of_a_long_run() -> None:
+    estimate = stats.median(float(i) for i in range(20_000))
+    assert estimate.low is not None and estimate.high is not None
+    assert estimate.low < 9999.5 < estimate.high and estimate.high - estimate.low < 300
+
+
+def test_rate_is_the_median_of_the_rows_own() -> None:
+    assert stats.rate([(10, 1.0), (30, 1.0), (20, 100.0), (None, 1.0), (10, None), (10, 0.0), (0, 1.0)]).value == 10
+    assert stats.rate([]) == stats.Estimate(None, None, None, 0)
+
+
+def test_nothing_is_unknown_and_not_zero() -> None:
+    assert stats.proportion(0, 0) == stats.median([]) == stats.median([None]) == stats.Estimate(None, None, None, 0)
+    assert stats.paired_difference([], []) == stats.Difference(None, None, None, 0, 0, 0, None)
+    assert stats.percentile([], 0.5) is None
+
+
+def covered(trials: int, draw: object, truth: float) -> float:
+    """The share of simulated samples whose interval holds the truth."""
+    found = [draw() for _ in range(trials)]  # type: ignore[operator]
+    return sum(e.low <= truth <= e.high for e in found) / trials
+
+
+@pytest.mark.parametrize("truth", [0.05, 0.5, 0.87])
+def test_proportion_covers(truth: float) -> None:
+    r = random.Random(1)
+    assert covered(1500, lambda: stats.proportion(sum(r.random() < truth for _ in range(100)), 100), truth) > 0.93
+
+
+@pytest.mark.parametrize(("gain", "loss"), [(0.02, 0.02), (0.01, 0.06), (0.7, 0.01)])
+def test_paired_difference_covers(gain: float, loss: float) -> None:
+    r = random.Random(2)
+
+    def draw() -> stats.Difference:
+        places = [r.random() for _ in range(150)]
+        first = sum(p < loss for p in places)
+        second = sum(loss <= p < loss + gain for p in places)
+        return stats.paired_difference(*outcomes(0, first, second, 150 - first - second))
+
+    assert covered(1500, draw, gain - loss) > 0.93
+
+
+def test_median_covers_a_skewed_distribution() -> None:
+    r = random.Random(3)
+    assert covered(1500, lambda: stats.median(r.lognormvariate(0, 1) for _ in range(41)), 1.0) > 0.94
