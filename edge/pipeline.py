@@ -26,7 +26,6 @@ from edge.devices.local import Local
 from edge.dialects import Tool
 from edge.environments import Builder, Environment, Spec
 from edge.errors import EdgeError, MissingError
-from edge.export import checkpoint as checkpoints
 from edge.export import gguf
 from edge.project import EMBEDDED, Project
 from edge.records import Artifact, Checkpoint, Json, Measurement, Report
@@ -58,7 +57,6 @@ def run(project: Project, console: Console, wait: bool = False) -> Outcome:
     with only_one(project.build / ".lock", console, wait), contextlib.closing(Builder(console)) as builder:
         data = read_data(project, console)
         base = find_base(project, console, builder)
-        checkpoints.inspect(base.path)  # a folder that can't be exported is refused before anything is tuned
         builder.begin(*_environments(project))
         tuned = tune(project, base, data, console, builder)
         exported = gguf.export(tuned, list(project.gguf), project.build / "artifacts", project.name, console, builder.get)
@@ -181,7 +179,10 @@ def _write_lines(path: Path, rows: Iterable[Json]) -> None:
 
 
 def find_base(project: Project, console: Console, builder: Builder) -> Checkpoint:
-    """The embedded model, a folder, or a hub model (fetched once into `build/base`)."""
+    """The embedded model, a folder, or a hub model (fetched once into `build/base`).
+
+    What can't be exported is refused here, before anything is tuned.
+    """
     if project.base == EMBEDDED:
         folder = Path(readers.__file__).parents[1] / EMBEDDED
         return gguf.read_checkpoint(folder, project.dialect, EMBEDDED)
@@ -223,6 +224,7 @@ def tune(project: Project, base: Checkpoint, data: Data, console: Console, build
         "checkpoint": base.path,
         "rows": str(data.training),
         "stop": list(dialects.get(base.dialect).STOP),
+        "function_tokens": list(dialects.get(base.dialect).FUNCTION_TOKENS),
         "options": options,
     }
     with console.task(f"tuning {base.source} on {data.counts['train_rows']} rows") as progress:

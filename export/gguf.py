@@ -16,6 +16,8 @@ from edge import environments, records, worker
 from edge.console import Console
 from edge.environments import Environment, Spec
 from edge.errors import EdgeError
+from edge.export import checkpoint as checkpoints
+from edge.export import gemma3
 from edge.export.quantisations import Quantisation, parse_all
 from edge.records import Artifact, Checkpoint, Json
 
@@ -67,7 +69,10 @@ def read_checkpoint(folder: Path, dialect: str, source: str | None = None) -> Ch
     """The record that was left in a folder, if it is of these very files; else one of a plain Hugging Face folder.
 
     Weights that come from elsewhere in this architecture are Gemma's or derived from them, and carry Gemma's notice.
+
+    Raises: EdgeError for a folder that holds no checkpoint, or one that can't become GGUF.
     """
+    gemma3.read(checkpoints.inspect(folder))
     digest = records.digest_folder(folder)
     record = folder / "checkpoint.json"
     if record.exists():

@@ -46,15 +46,25 @@ def main(request: dict[str, Any], reply: Any) -> dict[str, Any]:
     except RepositoryNotFoundError:
         raise EdgeError(f"{model}: the hub has no such model, or doesn't show it to this login",
                         "check the name; for a private or gated model set HF_TOKEN") from None
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError) as error:
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError) as error:
+        status = _status(error)
+        if status:
+            raise WorkerError(f"{model}: the hub answered {status}", "run it again: what came so far is kept") from None
         raise MissingError(f"{model}: the hub can't be reached ({type(error).__name__})",
                            "check the network and HF_HUB_OFFLINE, or give base as a folder; what came so far is kept") from None
-    except HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else None
-        raise WorkerError(f"{model}: the hub answered {status}", "run it again: what came so far is kept") from None
     revision = _commit(out)
     shutil.rmtree(out / ".cache", ignore_errors=True)
     return {"revision": revision}
+
+
+def _status(error: BaseException | None) -> int | None:
+    """The hub's own status, however deep the library has wrapped it; None if the hub never answered."""
+    while error is not None:
+        response = getattr(error, "response", None)
+        if response is not None:
+            return int(response.status_code)
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _commit(out: Path) -> str | None:

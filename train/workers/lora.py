@@ -15,6 +15,7 @@ Request:
     checkpoint   folder of the base
     rows         JSON lines {"id", "prompt", "completion"}: exact texts, the completion ending in its stop token
     stop         the tokens that a completion may end in
+    function_tokens  those that the tokenizer must hold as single pieces
     options      epochs, learning_rate, batch_size, accumulate, rank, alpha, targets, max_tokens, warmup, seed, threads
 Makes, in `out`: the merged checkpoint (float32) with everything of the base's folder that is not weights (tokenizer.model too,
 which transformers doesn't write), and `adapter/`. A stopped run is continued from its last trainer checkpoint.
@@ -76,6 +77,7 @@ def main(request: dict[str, Any], reply: Any) -> dict[str, Any]:
 
 def tokenise(request: dict[str, Any], tokenizer: Any) -> list[dict[str, list[int]]]:
     """Token ids and labels, the prompt masked out. Nothing is cut: a row that is too long is refused, by name."""
+    refuse_plain_tokenizer(request, tokenizer)
     stops = {tokenizer.convert_tokens_to_ids(t) for t in request["stop"]} - {tokenizer.unk_token_id}
     limit, rows, long = request["options"]["max_tokens"], [], []
     for line in Path(request["rows"]).read_text(encoding="utf-8").splitlines():
@@ -101,7 +103,18 @@ def tokenise(request: dict[str, Any], tokenizer: Any) -> list[dict[str, list[int
     return rows
 
 
+def refuse_plain_tokenizer(request: dict[str, Any], tokenizer: Any) -> None:
+    """Spelled out in ordinary pieces, the markers of a call would be learned as text and stop nothing."""
+    missing = [t for t in request["function_tokens"] if len(tokenizer(t, add_special_tokens=False).input_ids) != 1]
+    if missing:
+        raise EdgeError(
+            f"{request['checkpoint']}: its tokenizer doesn't hold {', '.join(missing)} as single tokens",
+            "take a model of this dialect's family, or set dialect in [model]",
+        )
+
+
 def build_trainer(model: Any, tokenizer: Any, rows: list[Any], options: dict[str, Any], folder: Path, reply: Any) -> Any:
+    import torch
     from datasets import Dataset
     from peft import LoraConfig
     from trl import SFTConfig
@@ -118,6 +131,7 @@ def build_trainer(model: Any, tokenizer: Any, rows: list[Any], options: dict[str
         seed=options["seed"],
         max_length=None,
         packing=False,
+        use_cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()),
         bf16=bfloat16_pays(),  # the weights stay float32; float16 is no choice, it overflows in Gemma 3
         gradient_checkpointing=False,
         dataset_kwargs={"skip_prepare_dataset": True},
@@ -186,14 +200,17 @@ def watcher(reply: Any) -> Any:
     from transformers import TrainerCallback
 
     class Watcher(TrainerCallback):
-        loss = float("nan")
+        loss: float | None = None
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            reply.progress(state.global_step, state.max_steps, f"epoch {state.epoch or 0:.1f}, loss {self.loss:.3f}")
+            loss = "" if self.loss is None else f", loss {self.loss:.3f}"
+            reply.progress(state.global_step, state.max_steps, f"epoch {state.epoch or 0:.1f}{loss}")
 
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
-            self.loss = float(logs.get("loss", self.loss))
-            if "loss" in logs and not math.isfinite(self.loss):
+            if "loss" not in logs:
+                return
+            self.loss = float(logs["loss"])
+            if not math.isfinite(self.loss):
                 raise WorkerError(f"the loss is {self.loss} at step {state.global_step}", "lower learning_rate in [train]")
 
     return Watcher()
