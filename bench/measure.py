@@ -56,7 +56,14 @@ def default_threads() -> int:
 def key(subject: Subject, settings: Settings, workload: str, environment: Json) -> str:
     """Two measurements with the same key would measure the same thing."""
     return records.digest_value(
-        [subject.digest, subject.name, dataclasses.asdict(settings), workload, environment.get("packages"), Sample.__annotations__]
+        [
+            subject.digest,
+            subject.name,
+            dataclasses.asdict(settings),
+            workload,
+            environment.get("packages"),
+            Sample.__annotations__,
+        ]
     )
 
 
@@ -170,7 +177,13 @@ class Session:
     def __init__(
         self, subject: Subject, settings: Settings, device: Any, environment: environments.Environment, log: Path
     ) -> None:
-        self._subject, self._settings, self._device, self._environment, self._log = subject, settings, device, environment, log
+        self._subject, self._settings, self._device, self._environment, self._log = (
+            subject,
+            settings,
+            device,
+            environment,
+            log,
+        )
         self.facts: Json = {}
         self.peak_rss_bytes: int | None = None
 

@@ -21,7 +21,9 @@ class Local:
     def __enter__(self) -> Local:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         return None
 
     def start(self, script: Path, *, python: Path, log: IO[bytes], env: dict[str, str]) -> Channel:

@@ -13,7 +13,13 @@ from functools import lru_cache
 from pathlib import Path
 
 KEEP = (".py", ".jinja")
-FOLDERS = {"edge": "edge", "train": "edge/train", "export": "edge/export", "bench": "edge/bench", "devices": "edge/devices"}
+FOLDERS = {
+    "edge": "edge",
+    "train": "edge/train",
+    "export": "edge/export",
+    "bench": "edge/bench",
+    "devices": "edge/devices",
+}
 
 
 @lru_cache(maxsize=1)

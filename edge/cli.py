@@ -166,7 +166,9 @@ def tools(file: Path, dialect: str, as_json: bool) -> None:
     box = declarations.load(file)
     findings = declarations.check(box, dialects.get(dialect))
     if as_json:
-        click.echo(json.dumps({"tools": box.tools, "findings": [vars(f) for f in findings]}, ensure_ascii=False, indent=1))
+        click.echo(
+            json.dumps({"tools": box.tools, "findings": [vars(f) for f in findings]}, ensure_ascii=False, indent=1)
+        )
     else:
         errors = {f.tool for f in findings if f.level == "error"}
         for finding in findings:
@@ -265,7 +267,13 @@ def export() -> None:
 @AS_JSON
 @QUIET
 def gguf(
-    checkpoint: Path, quantisations: tuple[str, ...], out: Path, name: str | None, dialect: str, as_json: bool, quiet: bool
+    checkpoint: Path,
+    quantisations: tuple[str, ...],
+    out: Path,
+    name: str | None,
+    dialect: str,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """GGUF files for llama.cpp and Ollama, each with a manifest (NAME.gguf.json).
 
@@ -275,7 +283,9 @@ def gguf(
     from edge import environments
     from edge.console import Console
     from edge.export import gguf as exporter
+    from edge.export.quantisations import parse_all
 
+    parse_all(list(quantisations))
     with Console(quiet) as console:
         source = exporter.read_checkpoint(checkpoint, dialect)
         made = exporter.export(source, list(quantisations), out, name or checkpoint.resolve().name, console,
@@ -309,7 +319,9 @@ def env_list(as_json: bool) -> None:
         click.echo(json.dumps(found))
         return
     for it in found:
-        click.echo(f"{it['name']:<12} {it['state']:<10} {it['megabytes'] or 0:>6.0f} MB  for {', '.join(it['scripts']) or '-'}")
+        click.echo(
+            f"{it['name']:<12} {it['state']:<10} {it['megabytes'] or 0:>6.0f} MB  for {', '.join(it['scripts']) or '-'}"
+        )
         if it["needs"]:
             click.echo(f"{'':<12} needs {it['needs']}")
 

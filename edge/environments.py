@@ -20,7 +20,6 @@ import signal
 import subprocess
 import sys
 import threading
-import tomllib
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +27,7 @@ from typing import IO
 
 import filelock
 import platformdirs
+import tomllib
 from packaging.specifiers import SpecifierSet
 
 import edge
@@ -301,8 +301,12 @@ def _facts(it: Spec, python: Path) -> Json:
     frozen = subprocess.run(
         [uv_binary(), "pip", "freeze", "--python", str(python)], capture_output=True, text=True, check=True
     )
-    version = subprocess.run([str(python), "-I", "-c", "import platform; print(platform.python_version())"],
-                             capture_output=True, text=True, check=True)
+    version = subprocess.run(
+        [str(python), "-I", "-c", "import platform; print(platform.python_version())"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     packages = sorted(frozen.stdout.split())
     return {"name": it.name, "key": it.key, "python": version.stdout.strip(), "packages": packages}
 

@@ -15,7 +15,6 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import filelock
 
@@ -59,7 +58,9 @@ def run(project: Project, console: Console, wait: bool = False) -> Outcome:
         base = find_base(project, console, builder)
         builder.begin(*_environments(project))
         tuned = tune(project, base, data, console, builder)
-        exported = gguf.export(tuned, list(project.gguf), project.build / "artifacts", project.name, console, builder.get)
+        exported = gguf.export(
+            tuned, list(project.gguf), project.build / "artifacts", project.name, console, builder.get
+        )
         measurements, missing = measure_all(project, base, tuned, exported.artifacts, data, console, builder)
         return finish(project, data, measurements, exported.artifacts, exported.missing + missing)
 
@@ -76,7 +77,8 @@ def only_one(lock: Path, console: Console, wait: bool) -> Iterator[None]:
         who = holder.read_text().strip() if holder.exists() else "unknown"
         if not wait:
             raise EdgeError(
-                f"another edge run is at work in {lock.parent.parent} (process {who})", "wait for it, or `edge run --wait`"
+                f"another edge run is at work in {lock.parent.parent} (process {who})",
+                "wait for it, or `edge run --wait`",
             ) from None
         console.say(f"another edge run is at work here (process {who}): waiting for it")
         guard.acquire()
@@ -142,7 +144,12 @@ def _read(files: Iterable[Path], declared: list[Tool], project: Project) -> tupl
 
 
 def _say_counts(
-    training: list[Row], evaluation: list[Row], rejected: list[Reject], shared: list[str], folder: Path, console: Console
+    training: list[Row],
+    evaluation: list[Row],
+    rejected: list[Reject],
+    shared: list[str],
+    folder: Path,
+    console: Console,
 ) -> None:
     console.say(f"{len(training)} rows to train on, {len(evaluation)} to measure on")
     for reason, count in readers.count_reasons(rejected).most_common():
@@ -191,7 +198,8 @@ def find_base(project: Project, console: Console, builder: Builder) -> Checkpoin
         return gguf.read_checkpoint(local, project.dialect, project.base)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", project.base):
         raise EdgeError(
-            f"{project.file}: base {project.base!r} is no folder and no hub id", f"use {EMBEDDED}, a folder, or owner/name[@revision]"
+            f"{project.file}: base {project.base!r} is no folder and no hub id",
+            f"use {EMBEDDED}, a folder, or owner/name[@revision]",
         )
     return fetch(project.base, project.build / "base", project.dialect, console, builder)
 
@@ -295,8 +303,13 @@ def measure_all(
     with Local() as device:
         found = [
             measure.measure(
-                subject, _settings(project, name, base.dialect), data.workload, device, built[name],
-                project.results / f"{subject.name}.json", console,
+                subject,
+                _settings(project, name, base.dialect),
+                data.workload,
+                device,
+                built[name],
+                project.results / f"{subject.name}.json",
+                console,
             )
             for subject, name in subjects
         ]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tomllib
+
 from edge import dialects
 from edge.errors import EdgeError
+from edge.export.quantisations import parse_all
 
 DEVELOPER = "You are a model that can do function calling with the following functions"
 EMBEDDED = "edge-tiny"
@@ -101,6 +103,7 @@ def load(path: Path) -> Project:
     values = _Reader(file, text).read(given)
     folder, data = file.parent, values["data"]
     dialects.get(values["model"]["dialect"])
+    parse_all(values["export"]["gguf"])  # said now, not after an hour of tuning
     return Project(
         file=file,
         name=_name(values["project"]["name"], file),
@@ -142,10 +145,12 @@ class _Reader:
         value = content[key]
         if kind is float and type(value) is int:
             value = float(value)
-        if type(value) is not kind or (kind is list and not all(isinstance(v, str) and v for v in value)):
+        if type(value) is not kind or (isinstance(value, list) and not all(isinstance(v, str) and v for v in value)):
             names = {str: "a string", int: "an integer", float: "a number", list: "a list of strings"}
-            raise EdgeError(f"{self._where(key)}: {key} in [{table}] must be {names[kind]}, not {value!r}", f"{key}: {meaning}")
-        if kind in (int, float) and value < 0:
+            raise EdgeError(
+                f"{self._where(key)}: {key} in [{table}] must be {names[kind]}, not {value!r}", f"{key}: {meaning}"
+            )
+        if isinstance(value, (int, float)) and value < 0:
             raise EdgeError(f"{self._where(key)}: {key} in [{table}] must not be negative", f"{key}: {meaning}")
         return value
 
@@ -162,7 +167,9 @@ class _Reader:
 
 def _name(name: str, file: Path) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
-        raise EdgeError(f"{file}: name {name!r} can't be a file's name", "use letters, digits, dot, dash and underscore")
+        raise EdgeError(
+            f"{file}: name {name!r} can't be a file's name", "use letters, digits, dot, dash and underscore"
+        )
     return name
 
 

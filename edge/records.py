@@ -11,9 +11,10 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Iterable, Optional, TypeVar, Union
+from typing import Any, Optional, TypeVar, Union
 
 from edge.errors import EdgeError
 
@@ -142,8 +143,9 @@ def load(kind: type[R], path: PathLike) -> R:
     if not isinstance(value, dict) or not isinstance(value.get("schema"), int):
         raise EdgeError(f"{path}: not a {kind.__name__} record (no schema number)")
     if value["schema"] > SCHEMA:
-        raise EdgeError(f"{path}: written by a newer edge (schema {value['schema']}, this one reads {SCHEMA})",
-                        "upgrade edgecall")
+        raise EdgeError(
+            f"{path}: written by a newer edge (schema {value['schema']}, this one reads {SCHEMA})", "upgrade edgecall"
+        )
     known = {f.name for f in dataclasses.fields(kind)}
     fields = {k: v for k, v in value.items() if k in known}
     if kind is Measurement:

@@ -69,8 +69,11 @@ def check(toolbox: Toolbox, dialect: Dialect) -> list[Finding]:
     """Everything to know before these tools are used: from reading, for any model, and for this dialect."""
     ours = [*toolbox.findings, *(f for tool in toolbox.tools for f in undescribed(tool))]
     told = {(f.tool, f.property) for f in ours}
-    theirs = (f for f in dialect.check(toolbox.tools)
-              if not (f.message.startswith("no description") and (f.tool, f.property) in told))
+    theirs = (
+        f
+        for f in dialect.check(toolbox.tools)
+        if not (f.message.startswith("no description") and (f.tool, f.property) in told)
+    )
     return [*ours, *theirs]
 
 
@@ -148,8 +151,11 @@ def _hints(at: _Reading, owner: Any, path: str = "") -> dict[str, Any]:
     try:
         hints = typing.get_type_hints(owner, include_extras=True)
     except Exception as error:  # an annotation is code: it may raise anything
-        raise at.error(path, f"its annotations can't be evaluated: {type(error).__name__}: {error}",
-                       "import what they name; for Python 3.9 write Optional[X] instead of X | None") from None
+        raise at.error(
+            path,
+            f"its annotations can't be evaluated: {type(error).__name__}: {error}",
+            "import what they name; for Python 3.9 write Optional[X] instead of X | None",
+        ) from None
     hints.pop("return", None)
     return hints
 
@@ -272,7 +278,7 @@ def _typed_dict_fields(kind: Any, hints: dict[str, Any]) -> dict[str, bool]:
 
 
 def _mark(hint: Any) -> Optional[str]:
-    """"Required" or "NotRequired" if the hint is wrapped so; by name, since typing_extensions has its own on 3.9."""
+    """ "Required" or "NotRequired" if the hint is wrapped so; by name, since typing_extensions has its own on 3.9."""
     name = getattr(get_origin(hint), "_name", None)
     return name if name in ("Required", "NotRequired") else None
 
@@ -284,7 +290,8 @@ def _bare(hint: Any) -> Any:
 # ---- docstrings
 
 _HEADER = re.compile(
-    r"(args|arguments|parameters|attributes|returns?|raises|yields?|examples?|notes?|warnings?|todo):\s*$", re.I)
+    r"(args|arguments|parameters|attributes|returns?|raises|yields?|examples?|notes?|warnings?|todo):\s*$", re.I
+)
 _ENTRY = re.compile(r"\*{0,2}(\w+)\s*(?:\(.*?\))?\s*:(?:\s+(.*))?$")
 
 
@@ -298,8 +305,8 @@ def _docstring(owner: Any) -> tuple[str, dict[str, str]]:
     described: dict[str, str] = {}
     for start, end in zip(headers, [*headers[1:], len(lines)]):
         if lines[start].lower().startswith(("arg", "param", "attr")):
-            described.update(_entries(lines[start + 1:end], outside=0 if start else -1))
-    return _flow(lines[:headers[0]] if headers else lines), described
+            described.update(_entries(lines[start + 1 : end], outside=0 if start else -1))
+    return _flow(lines[: headers[0]] if headers else lines), described
 
 
 def _entries(lines: list[str], outside: int) -> dict[str, str]:
@@ -355,16 +362,21 @@ def _listed(item: Any, where: str) -> Read:
 
 
 def _public(module: types.ModuleType) -> list[Read]:
-    own = {name: value for name, value in vars(module).items()
-           if not name.startswith("_") and inspect.isfunction(value) and value.__module__ == module.__name__}
+    own = {
+        name: value
+        for name, value in vars(module).items()
+        if not name.startswith("_") and inspect.isfunction(value) and value.__module__ == module.__name__
+    }
     read = []
     for name, function in own.items():
         if function.__name__ == name:
             read.append(from_function(function))
         elif own.get(function.__name__) is not function:  # else a second name for the same function
             # A decorator without functools.wraps hides a function's name and types: guessing them would be wrong.
-            raise EdgeError(f"{module.__file__}, function {name}: is really a function called {function.__name__!r}",
-                            "use functools.wraps in its decorator, a leading underscore, or a list TOOLS = […]")
+            raise EdgeError(
+                f"{module.__file__}, function {name}: is really a function called {function.__name__!r}",
+                "use functools.wraps in its decorator, a leading underscore, or a list TOOLS = […]",
+            )
     return read
 
 
@@ -394,8 +406,9 @@ def _module(file: Path) -> Iterator[types.ModuleType]:
 
 def _run(file: Path, module: types.ModuleType) -> None:
     try:
-        exec(compile(importlib.util.decode_source(file.read_bytes()), str(file), "exec", dont_inherit=True),
-             vars(module))
+        exec(
+            compile(importlib.util.decode_source(file.read_bytes()), str(file), "exec", dont_inherit=True), vars(module)
+        )
     except (Exception, SystemExit) as error:
         raise _import_error(file, error) from None
 
@@ -403,8 +416,10 @@ def _run(file: Path, module: types.ModuleType) -> None:
 def _import_error(file: Path, error: BaseException) -> EdgeError:
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
     line = error.lineno if isinstance(error, SyntaxError) and error.filename == str(file) else (lines or [None])[-1]
-    return EdgeError(f"{file}{f', line {line}' if line else ''}: importing it raised {type(error).__name__}: {error}",
-                     "a tools file is run to be read: keep it importable, or declare the tools in JSON")
+    return EdgeError(
+        f"{file}{f', line {line}' if line else ''}: importing it raised {type(error).__name__}: {error}",
+        "a tools file is run to be read: keep it importable, or declare the tools in JSON",
+    )
 
 
 # ---- JSON
@@ -481,14 +496,24 @@ def _function(declaration: Any, where: str) -> Json:
         schema = {k: v for k, v in value.items() if k not in ("title", "description")}
         value = {"name": value["title"], "description": value.get("description"), "parameters": schema}
     if not isinstance(value.get("name"), str) or not value["name"]:
-        raise EdgeError(f"{where}: not a tool: {json.dumps(declaration, ensure_ascii=False, default=repr)[:120]}",
-                        'write {"type": "function", "function": {"name", "description", "parameters"}}')
+        raise EdgeError(
+            f"{where}: not a tool: {json.dumps(declaration, ensure_ascii=False, default=repr)[:120]}",
+            'write {"type": "function", "function": {"name", "description", "parameters"}}',
+        )
     return {k: v for k, v in value.items() if not (k == "type" and v == "function")}
 
 
 _TYPES = {"string": str, "integer": int, "number": (int, float), "boolean": bool, "array": list, "object": dict}
-_ALIASES = {"dict": "object", "float": "number", "double": "number", "tuple": "array", "list": "array", "str": "string",
-            "int": "integer", "bool": "boolean"}
+_ALIASES = {
+    "dict": "object",
+    "float": "number",
+    "double": "number",
+    "tuple": "array",
+    "list": "array",
+    "str": "string",
+    "int": "integer",
+    "bool": "boolean",
+}
 _DROPPED = ("$defs", "definitions", "$schema", "$id")  # inlined, or about the document
 
 
@@ -597,8 +622,10 @@ def _check_enum(at: _Reading, schema: Json, path: str) -> None:
 def _properties_of(at: _Reading, schema: Json, path: str, root: Json, inside: tuple[str, ...]) -> Json:
     if not isinstance(schema["properties"], dict):
         raise at.error(path, f"its properties are {_shown(schema['properties'])}, not an object")
-    return {name: _schema(at, inner, f"{path}.{name}" if path else name, root, inside)
-            for name, inner in schema["properties"].items()}
+    return {
+        name: _schema(at, inner, f"{path}.{name}" if path else name, root, inside)
+        for name, inner in schema["properties"].items()
+    }
 
 
 def _check_required(at: _Reading, schema: Json, path: str) -> None:
@@ -607,8 +634,9 @@ def _check_required(at: _Reading, schema: Json, path: str) -> None:
         return
     required = schema["required"]
     if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
-        raise at.error(path, f"its `required` is {_shown(required)}, not a list of names",
-                       "list the names beside `properties`")
+        raise at.error(
+            path, f"its `required` is {_shown(required)}, not a list of names", "list the names beside `properties`"
+        )
     for name in required:
         if name not in schema.get("properties", {}):
             raise at.error(path, f"`required` names {name!r}, which is not among its properties")

@@ -21,6 +21,7 @@ No last line, a signal or a time-out is a WorkerCrash with the log's tail and a 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -222,10 +223,8 @@ class Channel:
 
     def kill(self) -> None:
         """End the process and everything that it started."""
-        try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
         self._process.wait()
         self._reader.join()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -258,7 +257,7 @@ def clean_environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith("PYTHON") and k != "VIRTUAL_ENV"}
 
 
-_GUESSES = {
+_GUESSES: dict[int, str] = {
     signal.SIGKILL: "this is what running out of memory looks like: " + _MEMORY_HINT,
     signal.SIGILL: "its native code was built for another processor: `edge env clean` and build it here",
 }

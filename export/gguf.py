@@ -22,9 +22,7 @@ from edge.export.quantisations import Quantisation, parse_all
 from edge.records import Artifact, Checkpoint, Json
 
 FORMAT = "gguf"
-GEMMA_NOTICE = (
-    "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms"
-)
+GEMMA_NOTICE = "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms"
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,9 @@ def read_checkpoint(folder: Path, dialect: str, source: str | None = None) -> Ch
         found = records.load(Checkpoint, record)
         if found.digest == digest:
             return replace(found, path=str(folder.absolute()))
-    return Checkpoint(digest, str(folder.absolute()), dialect, source=source or folder.resolve().name, notices=[GEMMA_NOTICE])
+    return Checkpoint(
+        digest, str(folder.absolute()), dialect, source=source or folder.resolve().name, notices=[GEMMA_NOTICE]
+    )
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,8 @@ class _Job:
                 again = self._run("quantise", {"source": str(source), "quantisations": [q.name for q in by_llama]})
                 folders.append(again.folder)
                 # What is true of the source's metadata is true of its quantisations: llama.cpp carries it over.
-                again = replace(again, answer={**made.answer, **again.answer})
+                checks = {**made.answer["checks"], **again.answer["checks"]}
+                again = replace(again, answer={**made.answer, **again.answer, "checks": checks})
                 done = {q.name: self._place(q, again) for q in by_llama}
             return {**done, **{q.name: self._place(q, made) for q in by_numpy}}
         finally:
@@ -151,7 +152,9 @@ class _Job:
         environment = self.environment(environments.spec(script))
         folder = self.out / f".{exporter}"
         with self.console.task(f"{exporter}: {', '.join(request['quantisations'])}") as progress:
-            answer = worker.run(script, {**request, "name": self.name}, folder, python=environment.python, progress=progress)
+            answer = worker.run(
+                script, {**request, "name": self.name}, folder, python=environment.python, progress=progress
+            )
         return _Made(exporter, answer, folder, environment.facts)
 
     def _place(self, quantisation: Quantisation, made: _Made) -> Artifact:

@@ -47,7 +47,9 @@ def pythons() -> list[str]:
 def test_the_core_runs_zipped_and_isolated(python, tmp_path):
     file = tmp_path / "core.zip"
     file.write_bytes(archive.build())
-    done = subprocess.run([python, "-I", "-c", CORE, str(file)], capture_output=True, text=True, cwd=tmp_path, check=False)
+    done = subprocess.run(
+        [python, "-I", "-c", CORE, str(file)], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     call = {"name": "light", "arguments": {"on": True}}
@@ -79,8 +81,13 @@ def test_a_worker_uses_the_zip_that_it_was_given(monkeypatch, tmp_path):
 
 
 def test_help_is_quick_because_it_imports_little():
-    code = "import sys; from edge.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\nprint(sorted(sys.modules), file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ), check=True)
+    code = (
+        "import sys; from edge.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+        "print(sorted(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ), check=True
+    )
     assert "edge demo" in done.stdout
     for heavy in ("rich", "psutil", "tomllib", "edge.records", "edge.worker"):
         assert f"'{heavy}'" not in done.stderr

@@ -69,7 +69,9 @@ def test_unknown_dialect():
 
 
 def test_tools_shows_what_the_model_is_told(tmp_path):
-    (tmp_path / "tools.py").write_text('def light(on: bool):\n    """Switch it.\n\n    Args:\n        on: On or off.\n    """\n')
+    (tmp_path / "tools.py").write_text(
+        'def light(on: bool):\n    """Switch it.\n\n    Args:\n        on: On or off.\n    """\n'
+    )
     result = edge("tools", tmp_path / "tools.py")
     assert result.returncode == 0 and b"declaration:light{" in result.stdout
     assert b"importing" in result.stderr and b"it runs" in result.stderr

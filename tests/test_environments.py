@@ -37,7 +37,9 @@ def test_every_worker_and_runtime_names_exact_versions():
         it = environments.spec(file)
         assert it.pins, f"{file.name} has no .pins: make pins"
         assert all("==" in d for d in (*it.dependencies, *it.pins)), file
-        assert {d.partition("[")[0].lower() for d in it.dependencies} <= {p.lower() for p in it.pins}, f"{file.name}: make pins"
+        assert {d.partition("[")[0].lower() for d in it.dependencies} <= {p.lower() for p in it.pins}, (
+            f"{file.name}: make pins"
+        )
 
 
 def test_scripts_with_equal_needs_share_an_environment():
@@ -96,7 +98,9 @@ def test_a_build_that_was_killed_is_begun_again(cache):
         "import sys; from pathlib import Path; from edge import environments as e; from edge.console import Console\n"
         "e.ensure(e.spec(Path(sys.argv[1])), Console(quiet=True))"
     )
-    build = subprocess.Popen([sys.executable, "-c", code, str(WORKERS / "numpy2.py")], env=dict(os.environ), start_new_session=True)
+    build = subprocess.Popen(
+        [sys.executable, "-c", code, str(WORKERS / "numpy2.py")], env=dict(os.environ), start_new_session=True
+    )
     while not it.folder.exists() and build.poll() is None:
         time.sleep(0.002)
     os.killpg(build.pid, signal.SIGKILL)

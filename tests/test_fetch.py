@@ -45,7 +45,10 @@ class Hub(BaseHTTPRequestHandler):
             code, header = status
             return self._send(code, b"{}", header)
         if "/tree/" in self.path:
-            tree = [{"type": "file", "path": f, "oid": hashlib.sha1(d).hexdigest(), "size": len(d)} for f, d in FILES.items()]
+            tree = [
+                {"type": "file", "path": f, "oid": hashlib.sha1(d).hexdigest(), "size": len(d)}
+                for f, d in FILES.items()
+            ]
             return self._send(200, json.dumps(tree).encode())
         siblings = [{"rfilename": f} for f in FILES]
         body = {"id": f"{owner}/{name}", "modelId": f"{owner}/{name}", "sha": COMMIT, "siblings": siblings, "tags": []}

@@ -166,8 +166,12 @@ def test_without_a_compiler_it_says_what_is_missing(done, monkeypatch):
     monkeypatch.setattr(environments, "missing", lambda it: "a C++ compiler" if "c++" in it.needs else real(it))
     with Console(quiet=True) as console:
         outcome = pipeline.run(project.load(done[0]), console)
-    assert {m["what"] for m in outcome.missing} == {"app-q4_k_m.gguf", "runtime llama_cpp"} or "app-q4_k_m.gguf" not in {
-        m["what"] for m in outcome.missing  # made before, so it lies there
+    assert {m["what"] for m in outcome.missing} == {
+        "app-q4_k_m.gguf",
+        "runtime llama_cpp",
+    } or "app-q4_k_m.gguf" not in {
+        m["what"]
+        for m in outcome.missing  # made before, so it lies there
     }
     cells = {c["name"]: c for c in outcome.report.cells}
     assert cells["q8_0"]["runtime"] == "xllamacpp" and cells["q8_0"]["accuracy"]["n"] == ROWS

@@ -41,14 +41,23 @@ def test_globs(write):
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
-        (MINIMAL + "[train]\nepoch = 3\n", r"edge\.toml, line 4: no key in \[train\] named 'epoch'", "did you mean 'epochs'"),
+        (
+            MINIMAL + "[train]\nepoch = 3\n",
+            r"edge\.toml, line 4: no key in \[train\] named 'epoch'",
+            "did you mean 'epochs'",
+        ),
         (MINIMAL + "[trian]\n", r"line 3: no table named 'trian'", "did you mean 'train'"),
-        (MINIMAL + "[train]\nepochs = 'three'\n", r"line 4: epochs in \[train\] must be an integer, not 'three'", "passes over"),
+        (
+            MINIMAL + "[train]\nepochs = 'three'\n",
+            r"line 4: epochs in \[train\] must be an integer, not 'three'",
+            "passes over",
+        ),
         (MINIMAL + "[train]\nepochs = true\n", "must be an integer", None),
         (MINIMAL + "[train]\nepochs = -1\n", "must not be negative", None),
         (MINIMAL + "[export]\ngguf = 'q8_0'\n", "must be a list of strings", None),
         (MINIMAL + "[data]\ntrain = ['absent.jsonl']\n", "no file 'absent.jsonl'", "relative to edge.toml"),
         (MINIMAL + "[model]\ndialect = 'gemma'\n", "no dialect 'gemma'", "functiongemma"),
+        (MINIMAL + "[export]\ngguf = ['q4_k_n']\n", "no quantisation 'q4_k_n'", "did you mean q4_k"),
         ("[project]\n", r"\[project\] has no name", None),
         ("[project]\nname = '../x'\n", "can't be a file's name", None),
         ("[project\n", r"edge\.toml: .*line 1", None),

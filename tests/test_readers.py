@@ -23,10 +23,18 @@ from edge.train.readers import Reject, Row
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 DIALECT = dialects.get("functiongemma")
-LIGHT = {"name": "light", "description": "Sets a lamp.", "parameters": {
-    "type": "object", "required": ["room"], "properties": {
-        "room": {"type": "string", "description": "Where.", "enum": ["hall", "bath"]},
-        "percent": {"type": "integer", "description": "How bright."}}}}
+LIGHT = {
+    "name": "light",
+    "description": "Sets a lamp.",
+    "parameters": {
+        "type": "object",
+        "required": ["room"],
+        "properties": {
+            "room": {"type": "string", "description": "Where.", "enum": ["hall", "bath"]},
+            "percent": {"type": "integer", "description": "How bright."},
+        },
+    },
+}
 NOW = {"name": "now", "description": "The time."}
 TOOLS = [normalise(LIGHT)[0], normalise(NOW)[0]]
 
@@ -60,14 +68,22 @@ def one(folder: Path, row: Union[str, bytes, dict[str, Any]], tools: Any = TOOLS
 
 
 def test_the_three_formats_give_the_same_row_also_in_one_file(tmp_path: Path) -> None:
-    file = write(tmp_path, {**FLAT, "metadata": "train"}, {**FLAT, "tool_arguments": json.dumps(CALL.arguments)},
-                 {"messages": [USER, structured()], "metadata": "eval"},
-                 {"messages": [USER, structured(arguments=json.dumps(CALL.arguments))]},
-                 {"messages": [USER, {"role": "assistant", "content": RAW}], "metadata": "other"})
+    file = write(
+        tmp_path,
+        {**FLAT, "metadata": "train"},
+        {**FLAT, "tool_arguments": json.dumps(CALL.arguments)},
+        {"messages": [USER, structured()], "metadata": "eval"},
+        {"messages": [USER, structured(arguments=json.dumps(CALL.arguments))]},
+        {"messages": [USER, {"role": "assistant", "content": RAW}], "metadata": "other"},
+    )
     rows = [row for row in read(file, developer=None) if isinstance(row, Row)]
     assert [(r.id, r.line, r.split) for r in rows] == [
-        ("rows.jsonl:1", 1, "train"), ("rows.jsonl:2", 2, None), ("rows.jsonl:3", 3, "eval"), ("rows.jsonl:4", 4, None),
-        ("rows.jsonl:5", 5, None)]
+        ("rows.jsonl:1", 1, "train"),
+        ("rows.jsonl:2", 2, None),
+        ("rows.jsonl:3", 3, "eval"),
+        ("rows.jsonl:4", 4, None),
+        ("rows.jsonl:5", 5, None),
+    ]
     answer = {"role": "assistant", "tool_calls": [{"type": "function", "function": CALL.to_json()}]}
     for row in rows:
         assert (row.calls, row.tools, row.file) == ([CALL], None, str(file))
@@ -75,16 +91,32 @@ def test_the_three_formats_give_the_same_row_also_in_one_file(tmp_path: Path) ->
 
 
 def test_only_the_flat_format_gets_a_developer_message(tmp_path: Path) -> None:
-    file = write(tmp_path, FLAT, {"messages": [USER, structured()]},
-                 {"messages": [{"role": "system", "content": "Be brief."}, USER, structured()]})
+    file = write(
+        tmp_path,
+        FLAT,
+        {"messages": [USER, structured()]},
+        {"messages": [{"role": "system", "content": "Be brief."}, USER, structured()]},
+    )
     first = [row.messages[0] for row in read(file) if isinstance(row, Row)]
     assert first == [
-        {"role": "developer", "content": readers.DEVELOPER}, USER, {"role": "system", "content": "Be brief."}]
+        {"role": "developer", "content": readers.DEVELOPER},
+        USER,
+        {"role": "system", "content": "Be brief."},
+    ]
 
 
 def test_rows_with_tools_of_their_own_are_checked_against_those(tmp_path: Path) -> None:
-    google = {"function": {"name": "mail", "description": "M.", "parameters": {
-        "type": "OBJECT", "properties": {"to": {"type": "STRING", "description": "T."}}, "required": ["to"]}}}
+    google = {
+        "function": {
+            "name": "mail",
+            "description": "M.",
+            "parameters": {
+                "type": "OBJECT",
+                "properties": {"to": {"type": "STRING", "description": "T."}},
+                "required": ["to"],
+            },
+        }
+    }
     row = one(tmp_path, {"tools": [google], "messages": [USER, structured("mail", {"to": "a"})]})
     assert isinstance(row, Row) and row.tools == [normalise(google)[0]] and row.findings == ()
     assert one(tmp_path, {"tools": [google], "messages": [USER, structured()]}).reason == "undeclared tool: light"
@@ -92,8 +124,19 @@ def test_rows_with_tools_of_their_own_are_checked_against_those(tmp_path: Path) 
 
 
 def test_warnings_about_a_rows_own_tools_are_kept(tmp_path: Path) -> None:
-    row = one(tmp_path, {"tools": [{"name": "f", "description": "F.", "parameters": {"type": "dict", "properties": {
-        "x": {"type": "float", "description": "X."}}}}], "messages": [USER, structured("f", {"x": 1.5})]})
+    row = one(
+        tmp_path,
+        {
+            "tools": [
+                {
+                    "name": "f",
+                    "description": "F.",
+                    "parameters": {"type": "dict", "properties": {"x": {"type": "float", "description": "X."}}},
+                }
+            ],
+            "messages": [USER, structured("f", {"x": 1.5})],
+        },
+    )
     assert isinstance(row, Row)
     assert [f.property for f in row.findings if "JSON Schema" in f.message] == ["", "x"]
 
@@ -104,10 +147,14 @@ def test_without_any_tools_calls_are_taken_as_they_are(tmp_path: Path) -> None:
 
 
 def test_text_stays_text_and_several_calls_stay_in_order(tmp_path: Path) -> None:
-    text, both, spoken = read(write(
-        tmp_path, {"messages": [USER, {"role": "assistant", "content": "Which room? 3 < 4 <b>"}]},
-        {"messages": [USER, {"role": "assistant", "content": RAW + "\n" + RAW_NOW}]},
-        {"messages": [USER, {"role": "assistant", "content": f"Right away. {RAW}"}]}))
+    text, both, spoken = read(
+        write(
+            tmp_path,
+            {"messages": [USER, {"role": "assistant", "content": "Which room? 3 < 4 <b>"}]},
+            {"messages": [USER, {"role": "assistant", "content": RAW + "\n" + RAW_NOW}]},
+            {"messages": [USER, {"role": "assistant", "content": f"Right away. {RAW}"}]},
+        )
+    )
     assert isinstance(text, Row) and isinstance(both, Row) and isinstance(spoken, Row)
     assert text.calls == [] and text.messages[-1] == {"role": "assistant", "content": "Which room? 3 < 4 <b>"}
     assert both.calls == [CALL, Call("now", {})] and "content" not in both.messages[-1]
@@ -120,9 +167,17 @@ def test_a_null_tool_name_means_no_call(tmp_path: Path) -> None:
 
 
 def test_a_conversation_with_a_tools_response(tmp_path: Path) -> None:
-    row = one(tmp_path, {"messages": [
-        USER, {**structured("now", {}), "content": None}, {"role": "tool", "name": "now", "content": {"time": "9:00"}},
-        {"role": "assistant", "content": "Nine.", "tool_calls": None}]})
+    row = one(
+        tmp_path,
+        {
+            "messages": [
+                USER,
+                {**structured("now", {}), "content": None},
+                {"role": "tool", "name": "now", "content": {"time": "9:00"}},
+                {"role": "assistant", "content": "Nine.", "tool_calls": None},
+            ]
+        },
+    )
     assert isinstance(row, Row) and row.calls == []
     assert row.messages[2] == {"role": "tool", "name": "now", "content": {"time": "9:00"}}
     assert row.messages[3] == {"role": "assistant", "content": "Nine."}
@@ -136,8 +191,13 @@ def test_a_byte_order_mark_crlf_and_blank_lines(tmp_path: Path) -> None:
 
 
 def test_null_is_good_where_the_tool_says_so(tmp_path: Path) -> None:
-    tool = normalise({"name": "f", "description": "F.", "parameters": {"type": "object", "properties": {
-        "x": {"type": ["string", "null"], "description": "X."}}}})[0]
+    tool = normalise(
+        {
+            "name": "f",
+            "description": "F.",
+            "parameters": {"type": "object", "properties": {"x": {"type": ["string", "null"], "description": "X."}}},
+        }
+    )[0]
     assert isinstance(one(tmp_path, {"messages": [USER, structured("f", {"x": None})]}, [tool]), Row)
 
 
@@ -155,49 +215,72 @@ def assistant(content: Any) -> dict[str, Any]:
     return {"messages": [USER, {"role": "assistant", "content": content}]}
 
 
-@pytest.mark.parametrize(("row", "reason"), [
-    ("{", "not JSON: "), ("[" * 100000, "not JSON: nested too deeply"), ("3", "not a row: "),
-    ("[{}]", "not a row: .*list"),
-    ('{"a": NaN}', "not JSON: NaN"), ('{"a": 1e999}', "not JSON: 1e999"), ('{"a": 1, "a": 2}', "key given twice: 'a'"),
-    (r'{"user_content": "\ud800", "tool_name": null}', "not text: half a surrogate"),
-    (b'{"user_content": "\xff"}', "not UTF-8: "), ({}, r"unknown format: keys \(none\)"),
-    ({"prompt": "x", "completion": "y"}, "unknown format: keys completion, prompt"),
-    ({**FLAT, "tool_arguments": json.dumps(json.dumps(CALL.arguments))}, "arguments twice encoded: light"),
-    ({**FLAT, "tool_arguments": ["hall"]}, "arguments not an object: light's are a list"),
-    ({**FLAT, "tool_arguments": "room=hall"}, "not JSON: "),
-    ({**FLAT, "tool_arguments": None}, "arguments missing: light"),
-    ({**FLAT, "tool_name": None}, "not a call: tool_arguments without"),
-    ({**FLAT, "tool_name": 3}, "not a call: its name is 3"),
-    ({**FLAT, "tool_name": "lihgt"}, r"undeclared tool: lihgt \(did you mean light\?\)"),
-    ({**FLAT, "tool_arguments": {"room": "attic"}}, "outside enum: light.room"),
-    ({**FLAT, "tool_arguments": {"room": "hall", "percent": "40"}}, "wrong type: light.percent"),
-    ({**FLAT, "tool_arguments": {}}, "missing argument: light.room"),
-    ({**FLAT, "tool_arguments": {"room": "hall", "x": 1}}, "undeclared argument: light.x"),
-    ({**FLAT, "tool_arguments": {"room": "hall", "percent": None}}, "null argument: light.percent .*load_dataset"),
-    ({**FLAT, "user_content": ""}, "no user message"),
-    ({**FLAT, "user_content": 3}, "content is not text: user's is a int"),
-    ({"messages": [structured()]}, "no user message"), ({"messages": []}, "no user message"),
-    ({"messages": [USER]}, "no answer: the last message is the user's"),
-    ({"messages": [USER, structured(), {"role": "tool", "name": "light", "content": "ok"}]}, "no answer: .* tool's"),
-    ({"messages": [USER, {"role": "bot", "content": "x"}]}, "unknown role: 'bot'"),
-    ({"messages": [3]}, "unknown role: 3"),
-    ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "content is not text: user's is a list"),
-    (assistant(""), "empty answer"), (assistant(None), "empty answer"),
-    ({"messages": [USER, {"role": "assistant", "tool_calls": "x"}]}, "not a call: tool_calls is no list"),
-    ({"messages": [USER, {"role": "assistant", "tool_calls": ["x"]}]}, "not a call: write"),
-    ({"messages": [USER, {**structured(), "content": RAW}]}, "stray tag: <start_function_call>"),
-    (assistant(RAW.replace("<end", "</end")), "misspelt tag: </end_function_call>, where <end_function_call> was"),
-    (assistant(RAW.replace("<end", "</end") + RAW), "misspelt tag: </end_function_call>"),
-    (assistant("<function_call>now{}"), "misspelt tag: <function_call>"),
-    (assistant("a <escape> b"), "stray tag: <escape>"),
-    (assistant("<start_function_call>call:light{room:<escape>ha"), "malformed call: "),
-    (assistant(RAW.replace("<escape>", "")), "malformed call: "),
-    (assistant(f"{RAW} Done."), "text after a call"),
-    ({"messages": [USER, structured("light", {"room": "hall"})], "tools": "x"}, "unusable tools: a str"),
-    ({"messages": [USER, structured()], "tools": [LIGHT, LIGHT]}, "unusable tools: light is declared twice"),
-    ({"messages": [USER, structured()], "tools": [{"name": "light", "parameters": {"type": "object", "properties": {
-        "room": {"type": "string"}, "to": None}}}]}, "unusable tools: .*, parameter to: its schema is null"),
-])
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("{", "not JSON: "),
+        ("[" * 100000, "not JSON: nested too deeply"),
+        ("3", "not a row: "),
+        ("[{}]", "not a row: .*list"),
+        ('{"a": NaN}', "not JSON: NaN"),
+        ('{"a": 1e999}', "not JSON: 1e999"),
+        ('{"a": 1, "a": 2}', "key given twice: 'a'"),
+        (r'{"user_content": "\ud800", "tool_name": null}', "not text: half a surrogate"),
+        (b'{"user_content": "\xff"}', "not UTF-8: "),
+        ({}, r"unknown format: keys \(none\)"),
+        ({"prompt": "x", "completion": "y"}, "unknown format: keys completion, prompt"),
+        ({**FLAT, "tool_arguments": json.dumps(json.dumps(CALL.arguments))}, "arguments twice encoded: light"),
+        ({**FLAT, "tool_arguments": ["hall"]}, "arguments not an object: light's are a list"),
+        ({**FLAT, "tool_arguments": "room=hall"}, "not JSON: "),
+        ({**FLAT, "tool_arguments": None}, "arguments missing: light"),
+        ({**FLAT, "tool_name": None}, "not a call: tool_arguments without"),
+        ({**FLAT, "tool_name": 3}, "not a call: its name is 3"),
+        ({**FLAT, "tool_name": "lihgt"}, r"undeclared tool: lihgt \(did you mean light\?\)"),
+        ({**FLAT, "tool_arguments": {"room": "attic"}}, "outside enum: light.room"),
+        ({**FLAT, "tool_arguments": {"room": "hall", "percent": "40"}}, "wrong type: light.percent"),
+        ({**FLAT, "tool_arguments": {}}, "missing argument: light.room"),
+        ({**FLAT, "tool_arguments": {"room": "hall", "x": 1}}, "undeclared argument: light.x"),
+        ({**FLAT, "tool_arguments": {"room": "hall", "percent": None}}, "null argument: light.percent .*load_dataset"),
+        ({**FLAT, "user_content": ""}, "no user message"),
+        ({**FLAT, "user_content": 3}, "content is not text: user's is a int"),
+        ({"messages": [structured()]}, "no user message"),
+        ({"messages": []}, "no user message"),
+        ({"messages": [USER]}, "no answer: the last message is the user's"),
+        (
+            {"messages": [USER, structured(), {"role": "tool", "name": "light", "content": "ok"}]},
+            "no answer: .* tool's",
+        ),
+        ({"messages": [USER, {"role": "bot", "content": "x"}]}, "unknown role: 'bot'"),
+        ({"messages": [3]}, "unknown role: 3"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "content is not text: user's is a list"),
+        (assistant(""), "empty answer"),
+        (assistant(None), "empty answer"),
+        ({"messages": [USER, {"role": "assistant", "tool_calls": "x"}]}, "not a call: tool_calls is no list"),
+        ({"messages": [USER, {"role": "assistant", "tool_calls": ["x"]}]}, "not a call: write"),
+        ({"messages": [USER, {**structured(), "content": RAW}]}, "stray tag: <start_function_call>"),
+        (assistant(RAW.replace("<end", "</end")), "misspelt tag: </end_function_call>, where <end_function_call> was"),
+        (assistant(RAW.replace("<end", "</end") + RAW), "misspelt tag: </end_function_call>"),
+        (assistant("<function_call>now{}"), "misspelt tag: <function_call>"),
+        (assistant("a <escape> b"), "stray tag: <escape>"),
+        (assistant("<start_function_call>call:light{room:<escape>ha"), "malformed call: "),
+        (assistant(RAW.replace("<escape>", "")), "malformed call: "),
+        (assistant(f"{RAW} Done."), "text after a call"),
+        ({"messages": [USER, structured("light", {"room": "hall"})], "tools": "x"}, "unusable tools: a str"),
+        ({"messages": [USER, structured()], "tools": [LIGHT, LIGHT]}, "unusable tools: light is declared twice"),
+        (
+            {
+                "messages": [USER, structured()],
+                "tools": [
+                    {
+                        "name": "light",
+                        "parameters": {"type": "object", "properties": {"room": {"type": "string"}, "to": None}},
+                    }
+                ],
+            },
+            "unusable tools: .*, parameter to: its schema is null",
+        ),
+    ],
+)
 def test_a_bad_row_is_rejected_with_its_reason_and_reading_goes_on(tmp_path: Path, row: Any, reason: str) -> None:
     file = write(tmp_path, row, FLAT)
     bad, good = read(file)
@@ -207,8 +290,13 @@ def test_a_bad_row_is_rejected_with_its_reason_and_reading_goes_on(tmp_path: Pat
 
 
 def test_a_string_that_the_dialect_cannot_write_is_rejected(tmp_path: Path) -> None:
-    tool = normalise({"name": "say", "description": "S.", "parameters": {"type": "object", "properties": {
-        "text": {"type": "string", "description": "T."}}}})[0]
+    tool = normalise(
+        {
+            "name": "say",
+            "description": "S.",
+            "parameters": {"type": "object", "properties": {"text": {"type": "string", "description": "T."}}},
+        }
+    )[0]
     bad = one(tmp_path, {"messages": [USER, structured("say", {"text": "an <escape> inside"})]}, [tool])
     assert isinstance(bad, Reject) and bad.reason.startswith("not expressible: ")
 
@@ -226,16 +314,41 @@ def test_missing_and_empty_files_are_refused_before_anything_is_read(tmp_path: P
 
 
 LINES = st.binary(max_size=40).filter(lambda b: b"\n" not in b) | st.builds(
-    lambda value: json.dumps(value).encode(), st.recursive(
+    lambda value: json.dumps(value).encode(),
+    st.recursive(
         st.none() | st.integers() | st.text(max_size=6) | st.sampled_from(["user", "assistant", "light", RAW]),
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(
-            ["messages", "role", "content", "tool_calls", "function", "name", "arguments", "tools", "user_content",
-             "tool_name", "tool_arguments", "metadata"]), inner, max_size=4), max_leaves=12))
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(
+                    [
+                        "messages",
+                        "role",
+                        "content",
+                        "tool_calls",
+                        "function",
+                        "name",
+                        "arguments",
+                        "tools",
+                        "user_content",
+                        "tool_name",
+                        "tool_arguments",
+                        "metadata",
+                    ]
+                ),
+                inner,
+                max_size=4,
+            )
+        ),
+        max_leaves=12,
+    ),
+)
 
 
 @given(st.lists(LINES, max_size=4))
 def test_whatever_the_lines_hold_each_gives_a_row_or_a_reject(
-        tmp_path_factory: pytest.TempPathFactory, lines: list[bytes]) -> None:
+    tmp_path_factory: pytest.TempPathFactory, lines: list[bytes]
+) -> None:
     file = write(tmp_path_factory.mktemp("any"), *lines, FLAT)
     found = read(file)
     assert [r.line for r in found] == [n for n, line in enumerate(lines, 1) if line.strip()] + [len(lines) + 1]
@@ -261,9 +374,20 @@ def test_rejects_are_written_and_counted(tmp_path: Path) -> None:
 def test_evaluation_rows_that_are_also_in_training(tmp_path: Path) -> None:
     other = {**FLAT, "tool_arguments": {"room": "bath"}}
     train = [r for r in read(write(tmp_path, FLAT)) if isinstance(r, Row)]
-    evaluation = [r for r in read(write(
-        tmp_path, {"messages": [USER, structured()]}, other, {**FLAT, "user_content": "new"},
-        {"messages": [USER, structured("now", {})]}, name="eval.jsonl")) if isinstance(r, Row)]
+    evaluation = [
+        r
+        for r in read(
+            write(
+                tmp_path,
+                {"messages": [USER, structured()]},
+                other,
+                {**FLAT, "user_content": "new"},
+                {"messages": [USER, structured("now", {})]},
+                name="eval.jsonl",
+            )
+        )
+        if isinstance(r, Row)
+    ]
     # the same request and calls in another format; the same prompt with another answer; then neither, twice
     assert readers.shared_rows(train, evaluation) == ["eval.jsonl:1", "eval.jsonl:2"]
     assert readers.shared_rows([], evaluation) == []
@@ -275,9 +399,16 @@ real = pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is not bes
 
 
 @real
-@pytest.mark.parametrize(("name", "rows"), [
-    ("finetune/home_ko.train.jsonl", 711), ("finetune/home_ko.val.jsonl", 163), ("finetune/flutter_gemma.jsonl", 320),
-    ("finetune/google_docs_simple_tool_calling.jsonl", 40), ("mobile_actions_rows.jsonl", 7)])
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("finetune/home_ko.train.jsonl", 711),
+        ("finetune/home_ko.val.jsonl", 163),
+        ("finetune/flutter_gemma.jsonl", 320),
+        ("finetune/google_docs_simple_tool_calling.jsonl", 40),
+        ("mobile_actions_rows.jsonl", 7),
+    ],
+)
 def test_real_rows_are_all_read(name: str, rows: int) -> None:
     found = read(SHARED / name, tools=[])
     assert [r.reason for r in rejects(found)] == []

@@ -57,7 +57,7 @@ def test_unforeseen_failure_names_the_log(tmp_path):
 
 
 def test_crash_gives_signal_and_tail(tmp_path):
-    with pytest.raises(WorkerCrash, match="(?s)SIGABRT.*about to crash"):
+    with pytest.raises(WorkerCrash, match=r"(?s)SIGABRT.*about to crash"):
         run("crash", tmp_path / "out")
 
 
@@ -107,8 +107,11 @@ def test_replay_by_hand(tmp_path):
     (tmp_path / "out.worker" / "partial").mkdir()
     request = (tmp_path / "out.worker" / "request.json").read_bytes()
     again = subprocess.Popen(
-        [sys.executable, "-I", str(DUMMY)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        env={**os.environ, "EDGE_CODE": str(worker.archive.path())}, start_new_session=True,
+        [sys.executable, "-I", str(DUMMY)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "EDGE_CODE": str(worker.archive.path())},
+        start_new_session=True,
     )
     assert again.stdin and again.stdout
     again.stdin.write(request)

@@ -19,7 +19,8 @@ Every call starts from an empty context, so that a row's figures don't depend on
 from __future__ import annotations
 
 import time
-from typing import Any, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 FORMATS = ("gguf",)
 ORDER = 1
@@ -41,14 +42,23 @@ class Model:
         self._threads = options["threads"]
         started = time.monotonic()
         self._llama = llama_cpp.Llama(
-            path, n_ctx=options["context"], n_batch=512, n_threads=self._threads, n_threads_batch=self._threads, verbose=False
+            path,
+            n_ctx=options["context"],
+            n_batch=512,
+            n_threads=self._threads,
+            n_threads_batch=self._threads,
+            verbose=False,
         )
         self.load_s = time.monotonic() - started
         self._stop = self._stop_ids(options["stop"])
 
     def facts(self) -> dict[str, Any]:
         info = self._api.llama_print_system_info().decode()
-        return {"runtime_version": f"llama-cpp-python {self._api.__version__}", "build": info.strip(), "settings": ENVIRONMENT}
+        return {
+            "runtime_version": f"llama-cpp-python {self._api.__version__}",
+            "build": info.strip(),
+            "settings": ENVIRONMENT,
+        }
 
     def generate(self, rows: list[dict[str, Any]], max_tokens: int) -> Iterator[dict[str, Any]]:
         if rows:
@@ -61,7 +71,11 @@ class Model:
         started = time.monotonic()
         ids = llama.tokenize(prompt.encode(), add_bos=False, special=True)
         if len(ids) + 1 >= llama.n_ctx():
-            return {"text": None, "prompt_tokens": len(ids), "error": f"prompt of {len(ids)} tokens, context {llama.n_ctx()}"}
+            return {
+                "text": None,
+                "prompt_tokens": len(ids),
+                "error": f"prompt of {len(ids)} tokens, context {llama.n_ctx()}",
+            }
         llama.reset()
         prefill = time.monotonic()
         llama.eval(ids)

@@ -17,7 +17,8 @@ Rows are generated in batches, so a row has no timings of its own: they are unkn
 from __future__ import annotations
 
 import time
-from typing import Any, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 FORMATS = ("checkpoint",)
 ORDER = 1
@@ -65,8 +66,14 @@ class Model:
         room = max(1, min(max_tokens, self._context - padded["input_ids"].shape[1]))
         with torch.inference_mode():
             made = self._model.generate(
-                **padded, max_new_tokens=room, do_sample=False, eos_token_id=list(self._stop),
-                pad_token_id=self._tokenizer.pad_token_id, top_k=None, top_p=None, temperature=None,
+                **padded,
+                max_new_tokens=room,
+                do_sample=False,
+                eos_token_id=list(self._stop),
+                pad_token_id=self._tokenizer.pad_token_id,
+                top_k=None,
+                top_p=None,
+                temperature=None,
             )
         for (name, ids), out in zip(batch, made[:, padded["input_ids"].shape[1] :].tolist()):
             yield {"row": name, "prompt_tokens": len(ids), **self._read(out)}

@@ -13,7 +13,8 @@ from __future__ import annotations
 import json
 import time
 import urllib.request
-from typing import Any, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 from edge.errors import WorkerError
 
@@ -59,10 +60,20 @@ class Model:
         started = time.monotonic()
         ids = self._tokenise(prompt)
         if len(ids) + 1 >= self._context:
-            return {"text": None, "prompt_tokens": len(ids), "error": f"prompt of {len(ids)} tokens, context {self._context}"}
+            return {
+                "text": None,
+                "prompt_tokens": len(ids),
+                "error": f"prompt of {len(ids)} tokens, context {self._context}",
+            }
         asked = time.monotonic()
         answer = self._server.handle_completions(
-            {"prompt": ids, "n_predict": max_tokens, "temperature": 0.0, "cache_prompt": False, "stop": list(self._stop)}
+            {
+                "prompt": ids,
+                "n_predict": max_tokens,
+                "temperature": 0.0,
+                "cache_prompt": False,
+                "stop": list(self._stop),
+            }
         )
         end = time.monotonic()
         if "choices" not in answer:

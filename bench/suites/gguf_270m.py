@@ -19,6 +19,7 @@ import platform
 import random
 import shutil
 import statistics
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(table(result))
     if not given.keep:
         bench.remove_files()
-    return 0 if result["within_limits"] else 1
+    return 0 if result["within_limits"] and not any(row.error for row in rows) else 1
 
 
 class Bench:
@@ -195,11 +196,13 @@ def table(result: Json) -> str:
     head = f"{'':18}{'MB':>6}{'of F16':>8}{'export s':>10}{rates}{'RSS MB':>8}"
     lines = [head, *(_line(row) for row in result["rows"])]
     runtime, peak = result["runtime"], result["export_peak_rss_bytes"]
+    loads = [v for v in result["load_averages"] if v is not None] or [0.0]
     lines += [
         "",
         f"all exports: {result['export_s']:.0f} s (at most {MAX_EXPORT_S:.0f} on two idle cores), "
         f"peak RSS {peak / 1e6:.0f} MB (at most {MAX_EXPORT_BYTES / 1e6:.0f})",
         f"{result['rounds']} rounds, {result['threads']} threads, {runtime.get('version')}, {result['machine']['cpu']}",
+        f"load average before each run: {min(loads):.1f} to {max(loads):.1f}; above the core count, trust no rate",
     ]
     return "\n".join(lines)
 
@@ -254,4 +257,8 @@ def _parse(arguments: list[str] | None) -> Any:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    try:
+        raise SystemExit(main())
+    except EdgeError as error:
+        print(f"{error.message}\n{error.hint or ''}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None

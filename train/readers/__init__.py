@@ -61,8 +61,9 @@ class BadRow(Exception):
     """Why a row is rejected: `kind: details`. Never leaves this package."""
 
 
-def read(paths: Iterable[PathLike], tools: list[Tool], dialect: Dialect,
-         developer: Optional[str] = DEVELOPER) -> Iterator[Union[Row, Reject]]:
+def read(
+    paths: Iterable[PathLike], tools: list[Tool], dialect: Dialect, developer: Optional[str] = DEVELOPER
+) -> Iterator[Union[Row, Reject]]:
     """Every row of these JSON-lines files, good or bad, in order; one line in memory at a time.
 
     Args:
@@ -158,8 +159,10 @@ def _decoded(raw: bytes, file: Path, number: int) -> str:
 def _row(text: str, file: Path, label: str, number: int, context: _Context) -> Row:
     record = loads(text)
     if not isinstance(record, dict):
-        raise BadRow("not a row: a line must hold one JSON object" +
-                     (" (this is a list: write one row per line)" if isinstance(record, list) else ""))
+        raise BadRow(
+            "not a row: a line must hold one JSON object"
+            + (" (this is a list: write one row per line)" if isinstance(record, list) else "")
+        )
     own, findings = _own_tools(record.get("tools"), context)
     messages = _format(record).messages(record, context.dialect, context.developer)
     _check_turns(messages)
@@ -170,8 +173,16 @@ def _row(text: str, file: Path, label: str, number: int, context: _Context) -> R
     _check_calls(messages, tools, undeclared=own is not None or bool(tools))
     _check_render(messages, tools, context.dialect)
     split = record.get("metadata")
-    return Row(f"{label}:{number}", messages, own, calls_of(messages[-1]), split if split in SPLITS else None,
-               str(file), number, findings)
+    return Row(
+        f"{label}:{number}",
+        messages,
+        own,
+        calls_of(messages[-1]),
+        split if split in SPLITS else None,
+        str(file),
+        number,
+        findings,
+    )
 
 
 @functools.cache
@@ -184,8 +195,10 @@ def _format(record: Json) -> Any:
     for module in formats().values():
         if module.matches(record):
             return module
-    raise BadRow(f"unknown format: keys {', '.join(sorted(record))[:100] or '(none)'}; "
-                 "a row has messages, or user_content with tool_name and tool_arguments")
+    raise BadRow(
+        f"unknown format: keys {', '.join(sorted(record))[:100] or '(none)'}; "
+        "a row has messages, or user_content with tool_name and tool_arguments"
+    )
 
 
 # ---- what the formats share
@@ -342,8 +355,10 @@ def _check_calls(messages: list[Message], tools: list[Tool], undeclared: bool) -
             raise BadRow(problem + (_NULL if problem.startswith("null argument") else ""))
 
 
-_NULL = ("; leave out what was not said. datasets.load_dataset fills every row up with nulls:"
-         " use the JSONL file that the rows came from")
+_NULL = (
+    "; leave out what was not said. datasets.load_dataset fills every row up with nulls:"
+    " use the JSONL file that the rows came from"
+)
 
 
 def _check_render(messages: list[Message], tools: list[Tool], dialect: Dialect) -> None:

@@ -14,8 +14,7 @@ from . import BadRow, answer, conversation, read_message, refuse_tags
 
 
 def matches(record: Json) -> bool:
-    return conversation(record) and not any(
-        isinstance(m, dict) and m.get("tool_calls") for m in record["messages"])
+    return conversation(record) and not any(isinstance(m, dict) and m.get("tool_calls") for m in record["messages"])
 
 
 def messages(record: Json, dialect: Dialect, developer: Optional[str]) -> list[Message]:

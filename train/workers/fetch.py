@@ -41,17 +41,23 @@ def main(request: dict[str, Any], reply: Any) -> dict[str, Any]:
         reply.progress(None, None, "downloading")
         snapshot_download(model, revision=request["revision"], local_dir=out, allow_patterns=FILES, token=token)
     except GatedRepoError:
-        raise MissingError(f"{model} is gated, and this login has not been given access",
-                           "accept its terms on its page of the hub, then set HF_TOKEN to a token with read access") from None
+        raise MissingError(
+            f"{model} is gated, and this login has not been given access",
+            "accept its terms on its page of the hub, then set HF_TOKEN to a token with read access",
+        ) from None
     except RepositoryNotFoundError:
-        raise EdgeError(f"{model}: the hub has no such model, or doesn't show it to this login",
-                        "check the name; for a private or gated model set HF_TOKEN") from None
+        raise EdgeError(
+            f"{model}: the hub has no such model, or doesn't show it to this login",
+            "check the name; for a private or gated model set HF_TOKEN",
+        ) from None
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError) as error:
         status = _status(error)
         if status:
             raise WorkerError(f"{model}: the hub answered {status}", "run it again: what came so far is kept") from None
-        raise MissingError(f"{model}: the hub can't be reached ({type(error).__name__})",
-                           "check the network and HF_HUB_OFFLINE, or give base as a folder; what came so far is kept") from None
+        raise MissingError(
+            f"{model}: the hub can't be reached ({type(error).__name__})",
+            "check the network and HF_HUB_OFFLINE, or give base as a folder; what came so far is kept",
+        ) from None
     revision = _commit(out)
     shutil.rmtree(out / ".cache", ignore_errors=True)
     return {"revision": revision}

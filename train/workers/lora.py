@@ -113,7 +113,9 @@ def refuse_plain_tokenizer(request: dict[str, Any], tokenizer: Any) -> None:
         )
 
 
-def build_trainer(model: Any, tokenizer: Any, rows: list[Any], options: dict[str, Any], folder: Path, reply: Any) -> Any:
+def build_trainer(
+    model: Any, tokenizer: Any, rows: list[Any], options: dict[str, Any], folder: Path, reply: Any
+) -> Any:
     import torch
     from datasets import Dataset
     from peft import LoraConfig
@@ -143,7 +145,11 @@ def build_trainer(model: Any, tokenizer: Any, rows: list[Any], options: dict[str
         disable_tqdm=True,
     )
     lora = LoraConfig(
-        r=options["rank"], lora_alpha=options["alpha"], lora_dropout=0.0, target_modules=options["targets"], task_type="CAUSAL_LM"
+        r=options["rank"],
+        lora_alpha=options["alpha"],
+        lora_dropout=0.0,
+        target_modules=options["targets"],
+        task_type="CAUSAL_LM",
     )
     return trainer_class()(
         model=model,
@@ -182,9 +188,13 @@ def trainer_class() -> type:
     class CompletionTrainer(SFTTrainer):
         """Computes logits where there are labels only: with a 262,144-word vocabulary that is most of a step."""
 
-        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+        def compute_loss(
+            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
             inner = self.accelerator.unwrap_model(model).get_base_model()
-            hidden = inner.model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
+            hidden = inner.model(
+                input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
+            )
             labels = inputs["labels"][:, 1:]
             known = labels != -100
             logits = inner.lm_head(hidden.last_hidden_state[:, :-1][known]).float()
@@ -211,7 +221,9 @@ def watcher(reply: Any) -> Any:
                 return
             self.loss = float(logs["loss"])
             if not math.isfinite(self.loss):
-                raise WorkerError(f"the loss is {self.loss} at step {state.global_step}", "lower learning_rate in [train]")
+                raise WorkerError(
+                    f"the loss is {self.loss} at step {state.global_step}", "lower learning_rate in [train]"
+                )
 
     return Watcher()
 
@@ -233,9 +245,13 @@ def save(model: Any, base: Path, out: Path) -> None:
             raise WorkerError(f"{name} is not finite after merging", "lower learning_rate in [train]")
     merged.save_pretrained(out)
     for file in base.iterdir():
-        if file.is_file() and not (out / file.name).exists() and file.suffix not in (".safetensors", ".bin", ".md"):
-            if not file.name.endswith(".index.json") and not file.name.startswith(".") and file.name != "checkpoint.json":
-                shutil.copy2(file, out / file.name)
+        if file.is_file() and not (out / file.name).exists() and belongs(file.name):
+            shutil.copy2(file, out / file.name)
+
+
+def belongs(name: str) -> bool:
+    """Whether a file of the base's folder is as true of the tuned model: tokenizer and template, not weights or cards."""
+    return not name.endswith((".safetensors", ".bin", ".md", ".index.json")) and not name.startswith(".") and name != "checkpoint.json"
 
 
 if __name__ == "__main__":

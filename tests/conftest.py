@@ -1,0 +1,9 @@
+"""Tests import the installed package: the checkout's `edge/` alone lacks train, export, bench and devices."""
+
+import os
+import sys
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parents[1]
+sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != _ROOT]
+os.environ["PYTHONSAFEPATH"] = "1"  # the same for the interpreters that tests start
