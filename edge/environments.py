@@ -1,7 +1,7 @@
 """Pinned environments: a script's PEP 723 block and the `.pins` beside it, built by uv, cached by their hash.
 
 The block names exact `dependencies` and `requires-python`; a `[tool.edge]` table in it may add `needs` ("c++"),
-`about` (what takes long, for the screen) and `build-environment` (variables for building from source). The pins are
+`about` (what takes long, for the screen), `megabytes` (of disk, checked before a build) and `build-environment` (variables for building from source). The pins are
 `name==version` lines and are given to uv as constraints, so that a machine with a GPU still gets the CUDA packages
 that its torch names. Scripts with equal blocks and pins share one environment.
 
@@ -53,6 +53,7 @@ class Spec:
     pins: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     about: str = ""
+    megabytes: int = 0
     build_environment: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -118,6 +119,7 @@ def spec(script: Path) -> Spec:
         pins=tuple(pins.read_text().split()) if pins.exists() else (),
         needs=tuple(ours.get("needs", ())),
         about=ours.get("about", ""),
+        megabytes=ours.get("megabytes", 0),
         build_environment=ours.get("build-environment", {}),
     )
 
@@ -238,6 +240,7 @@ def _build(it: Spec, console: Console) -> Environment:
     if lack:
         raise MissingError(f"environment {it.name!r} needs {lack}")
     remove_half_built(it.folder)
+    _refuse_full_disk(it)
     log = Path(f"{it.folder}.log")
     note = f" ({it.about})" if it.about else ""
     with console.task(f"environment {it.name}{note}"), log.open("w") as out:
@@ -247,6 +250,15 @@ def _build(it: Spec, console: Console) -> Environment:
         facts = _facts(it, python)
         save(facts, it.folder / MARKER)
     return Environment(python, facts)
+
+
+def _refuse_full_disk(it: Spec) -> None:
+    free = shutil.disk_usage(it.folder.parent).free / 1e6
+    if free < it.megabytes:
+        raise MissingError(
+            f"environment {it.name!r} takes {it.megabytes} MB, and {free:.0f} MB are free in {it.folder.parent}",
+            "free some, `edge env clean`, or point EDGE_CACHE to another disk",
+        )
 
 
 def remove_half_built(folder: Path) -> None:

@@ -74,6 +74,13 @@ def test_missing_compiler_is_said_with_its_remedy(tmp_path, cache, monkeypatch):
         environments.ensure(it, QUIET)
 
 
+def test_a_full_disk_is_said_before_anything_is_downloaded(tmp_path, cache):
+    it = environments.spec(script(tmp_path, extra="# [tool.edge]\n# megabytes = 900000000\n"))
+    with pytest.raises(MissingError, match="takes 900000000 MB") as caught:
+        environments.ensure(it, QUIET)
+    assert "EDGE_CACHE" in caught.value.hint and not it.folder.exists()
+
+
 @pytest.mark.slow
 def test_two_numpy_generations_in_one_run(cache, tmp_path):
     found = {}

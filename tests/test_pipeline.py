@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from edge import environments, pipeline, project, records, starter
@@ -152,6 +153,19 @@ def test_killed_while_tuning_it_goes_on(tmp_path):
         builder.close()
     assert "continuing from checkpoint-" in (folder / "build" / "tuned.worker" / "worker.log").read_text()
     assert tuned.training["steps"] == 8 * 4 and not partial.exists()
+
+
+def test_ctrl_c_ends_everything_and_says_how_to_go_on(done):
+    folder = done[0]
+    (folder / "results" / "q4_k_m.json").unlink()
+    host = subprocess.Popen([sys.executable, "-m", "edge", "run", str(folder), "-q"], stderr=subprocess.PIPE, text=True)
+    _wait(lambda: (folder / "results" / "q4_k_m.samples").exists() and psutil.Process(host.pid).children(), host)
+    children = psutil.Process(host.pid).children(recursive=True)
+    host.send_signal(signal.SIGINT)
+    told = host.communicate(timeout=30)[1]
+    assert host.returncode == 130 and "run it again" in told
+    assert not psutil.wait_procs(children, timeout=5)[1]
+    assert edge("run", folder, "-q").returncode == 0
 
 
 def test_two_runs_at_once(done):

@@ -1,6 +1,9 @@
 # /// script
 # requires-python = ">=3.11,<3.14"
 # dependencies = ["xllamacpp==2026.10.11549"]
+#
+# [tool.edge]
+# megabytes = 150
 # ///
 """llama.cpp's server in process, from a prebuilt wheel: the runtime for machines without a C++ compiler.
 

@@ -9,6 +9,7 @@
 # ]
 #
 # [tool.edge]
+# megabytes = 200
 # environment = "gguf"
 # ///
 """Hugging Face folder -> GGUF files, without torch. All quantisations of one request come from one read of the weights.

@@ -3,6 +3,7 @@
 # dependencies = ["llama-cpp-python==0.3.36", "numpy==2.4.6"]
 #
 # [tool.edge]
+# megabytes = 900
 # environment = "llama"
 # needs = ["c++"]
 # about = "compiles llama.cpp, about 3 minutes on two cores, once"

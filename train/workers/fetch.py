@@ -1,6 +1,9 @@
 # /// script
 # requires-python = ">=3.11,<3.14"
 # dependencies = ["huggingface-hub==2.4.0"]
+#
+# [tool.edge]
+# megabytes = 60
 # ///
 """Fetch a checkpoint from the hub, resuming a download that was cut off.
 

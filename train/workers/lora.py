@@ -6,6 +6,7 @@
 # ]
 #
 # [tool.edge]
+# megabytes = 1500
 # environment = "torch"
 # about = "torch and its company, 1.2 GB"
 # ///
