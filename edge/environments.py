@@ -3,7 +3,8 @@
 The block names exact `dependencies` and `requires-python`; a `[tool.edge]` table in it may add `environment` (its name,
 else the script's), `needs` ("c++"), `about` (what takes long, for the screen), `megabytes` (of disk, checked before a
 build) and `build-environment` (variables for building from source). The pins are `name==version` lines and
-are given to uv as constraints, so that a machine with a GPU still gets the CUDA packages that its torch names. Scripts with equal blocks and pins share one environment.
+are given to uv as constraints, so that a machine with a GPU still gets the CUDA packages that its torch names.
+Scripts with equal blocks and pins share one environment.
 
 An environment is built in its place behind a file lock and counts only once its marker is there, written last; a build
 that was killed half-way is thrown away and begun again.
