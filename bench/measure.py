@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from edge import environments, records
+from edge import archive, environments, records
 from edge.console import Console, Task
 from edge.errors import EdgeError, WorkerCrash, from_json
 from edge.records import Json, Measurement, Sample
@@ -53,17 +53,13 @@ def default_threads() -> int:
     return min(psutil.cpu_count(logical=False) or psutil.cpu_count() or 1, 4)
 
 
-def key(subject: Subject, settings: Settings, workload: str, environment: Json) -> str:
-    """Two measurements with the same key would measure the same thing."""
+def key(subject: Subject, settings: Settings, workload: str, environment: Json, device: Json) -> str:
+    """Two measurements with the same key would measure the same thing: the same machine, artifact, rows and code."""
+    code = archive.digest("edge/bench/agent.py", f"edge/bench/runtimes/{settings.runtime}.py")
+    packages = [environment.get("python"), environment.get("packages")]
+    fields = sorted(Sample.__annotations__)
     return records.digest_value(
-        [
-            subject.digest,
-            subject.name,
-            dataclasses.asdict(settings),
-            workload,
-            environment.get("packages"),
-            Sample.__annotations__,
-        ]
+        [subject.digest, subject.name, dataclasses.asdict(settings), workload, packages, device, code, fields]
     )
 
 
@@ -83,7 +79,8 @@ def measure(
         result: where the Measurement goes; `result.samples` beside it holds the rows of an unfinished one.
     """
     digest = records.digest_file(workload)
-    mark = key(subject, settings, digest, environment.facts)
+    facts = device.facts()
+    mark = key(subject, settings, digest, environment.facts, facts)
     kept = _kept(result, mark)
     if kept:
         console.say(f"= {subject.name}: measured already")
@@ -107,7 +104,7 @@ def measure(
         format=subject.format,
         runtime=settings.runtime,
         runtime_version=session.facts.get("runtime_version"),
-        device=device.facts(),
+        device=facts,
         workload=digest,
         threads=settings.threads,
         file_bytes=session.facts.get("file_bytes"),

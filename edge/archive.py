@@ -53,6 +53,15 @@ def build() -> bytes:
     return buffer.getvalue()
 
 
+def digest(*folders: str) -> str:
+    """sha256 over the package's files in these folders (names in the zip): what a result that depends on code is tied to."""
+    sha = hashlib.sha256()
+    for name, file in sorted(files().items()):
+        if name.startswith(folders):
+            sha.update(name.encode() + b"\0" + file.read_bytes())
+    return sha.hexdigest()
+
+
 def files() -> dict[str, Path]:
     """Name in the zip -> file, installed (one tree) or in a checkout (the card's top-level folders)."""
     here = Path(__file__).resolve().parent

@@ -37,6 +37,8 @@ class Group(click.Group):
         except KeyboardInterrupt:
             click.echo("edge: interrupted; run it again to go on where it was", err=True)
             raise click.exceptions.Exit(130) from None
+        except BrokenPipeError:
+            raise  # `| head`: click ends quietly
         except OSError as error:
             name = f"{error.filename}: " if error.filename else ""
             click.echo(f"edge: {name}{error.strerror or error}", err=True)
@@ -284,11 +286,13 @@ def gguf(
     from edge.console import Console
     from edge.export import gguf as exporter
     from edge.export.quantisations import parse_all
+    from edge.project import valid_name
 
     parse_all(list(quantisations))
+    name = valid_name(name or checkpoint.resolve().name, "--name")
     with Console(quiet) as console:
         source = exporter.read_checkpoint(checkpoint, dialect)
-        made = exporter.export(source, list(quantisations), out, name or checkpoint.resolve().name, console,
+        made = exporter.export(source, list(quantisations), out, name, console,
                                lambda spec: environments.ensure(spec, console))  # fmt: skip
     if as_json:
         click.echo(json.dumps({"artifacts": [vars(a) for a in made.artifacts], "missing": made.missing}))
@@ -298,6 +302,24 @@ def gguf(
         click.echo(f"not made: {lack['what']} {lack['why']}", err=True)
     if made.missing:
         raise click.exceptions.Exit(3)
+
+
+# --- the embedded model -----------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("out", type=FOLDER, default="build/edge-tiny")
+@click.option("--minutes", type=float, help="CPU minutes of training [default: what the shipped one took].")
+@click.option("--seed", type=int, help="Of weights and data [default: the shipped one's].")
+@QUIET
+def tiny(out: Path, minutes: float | None, seed: int | None, quiet: bool) -> None:
+    """Train the embedded base model again, from nothing, into OUT. A stopped training goes on where it was."""
+    from edge.console import Console
+    from edge.train import tiny as trainer
+
+    with Console(quiet) as console:
+        trainer.make(out, console, minutes or trainer.MINUTES, trainer.SEED if seed is None else seed)
+    click.echo(out / "CARD.md")
 
 
 # --- this machine -----------------------------------------------------------------------------------------------------

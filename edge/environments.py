@@ -37,6 +37,19 @@ from edge.errors import EdgeError, MissingError, WorkerError
 from edge.records import Json, digest_value, read_json, save
 from edge.worker import clean_environment, tail_of
 
+# Runs a command and ends it, compilers and all, when the input ends: a host that was killed can't do it, and a build that
+# goes on without its lock would write into the next one.
+_UNTIL_INPUT_ENDS = """
+import os, signal, subprocess, sys, threading
+def watch():
+    sys.stdin.buffer.read()
+    os.killpg(0, signal.SIGKILL)
+threading.Thread(target=watch, daemon=True).start()
+code = subprocess.run(sys.argv[1:], stdin=subprocess.DEVNULL).returncode
+sys.stdout.flush()
+os._exit(code if code >= 0 else 128 - code)
+"""
+_CLOSED = threading.Event()
 _SYSCONFIG = threading.Lock()  # its first use is not safe in threads, and find_uv_bin is that
 _RUNNING: set[subprocess.Popen[bytes]] = set()  # uv, and the compilers under it, so that a stop can end them
 MARKER = "edge-environment.json"
@@ -64,7 +77,7 @@ class Spec:
             [
                 sorted(self.dependencies),
                 sorted(self.pins),
-                self.python,
+                _interpreter() if self.python == sys.executable else self.python,
                 [platform.system(), platform.machine(), platform.libc_ver()[0]],
                 torch,
                 self.build_environment,
@@ -98,11 +111,6 @@ def cache() -> Path:
     """Where environments lie: EDGE_CACHE, or the user's cache folder."""
     given = os.environ.get("EDGE_CACHE")
     return Path(given) / "environments" if given else platformdirs.user_cache_path("edgecall") / "environments"
-
-
-def current() -> Environment:
-    """The interpreter that runs edge, for a notebook or a torch of one's own (`environment = "current"`)."""
-    return Environment(Path(sys.executable), {"name": "current", "python": platform.python_version()})
 
 
 def spec(script: Path) -> Spec:
@@ -144,7 +152,7 @@ def script(name: str) -> Path:
 def read(it: Spec) -> Environment | None:
     """The environment if it is whole, else None."""
     marker = it.folder / MARKER
-    if not marker.exists():
+    if not marker.exists() or not _python(it.folder).exists():  # the interpreter below it may be gone
         return None
     return Environment(_python(it.folder), read_json(marker))
 
@@ -195,10 +203,12 @@ class Builder:
     def close(self) -> None:
         """Forget what has not begun, and end what has: a half-built environment is begun again next time."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        _CLOSED.set()
         for process in list(_RUNNING):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
         self._pool.shutdown(wait=True)
+        _CLOSED.clear()
 
 
 def build_all(scripts: list[Path], console: Console) -> list[tuple[Spec, Environment]]:
@@ -215,11 +225,18 @@ def build_all(scripts: list[Path], console: Console) -> list[tuple[Spec, Environ
 
 
 def remove(folder: Path) -> None:
-    """Delete an environment, its marker first, so that a half-deleted one never counts."""
-    (folder / MARKER).unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    for suffix in (".log", ".lock"):
-        Path(f"{folder}{suffix}").unlink(missing_ok=True)
+    """Delete an environment, its marker first, so that a half-deleted one never counts.
+
+    Raises MissingError if it is being built. The lock file stays: whoever waits on it holds that very file.
+    """
+    try:
+        with filelock.FileLock(f"{folder}.lock", timeout=0):
+            (folder / MARKER).unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            for suffix in (".log", ".constraints"):
+                Path(f"{folder}{suffix}").unlink(missing_ok=True)
+    except filelock.Timeout:
+        raise MissingError(f"{folder.name} is being built", "wait for it") from None
 
 
 def pin(script: Path) -> list[str]:
@@ -284,8 +301,15 @@ def _find_links() -> str:
 
 
 def _uv(arguments: list[str], it: Spec, out: IO[str], log: Path) -> None:
+    if _CLOSED.is_set():
+        raise WorkerError(f"environment {it.name!r}: its build was stopped")
     process = subprocess.Popen(
-        [uv_binary(), *arguments], env=_uv_variables(it), stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+        [sys.executable, "-I", "-c", _UNTIL_INPUT_ENDS, uv_binary(), *arguments],
+        env=_uv_variables(it),
+        stdin=subprocess.PIPE,
+        stdout=out,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
     )
     _RUNNING.add(process)
     try:
@@ -322,6 +346,11 @@ def _facts(it: Spec, python: Path) -> Json:
     )
     packages = sorted(frozen.stdout.split())
     return {"name": it.name, "key": it.key, "python": version.stdout.strip(), "packages": packages}
+
+
+def _interpreter() -> list[str]:
+    """What an environment is tied to: the interpreter below any virtual environment, and its exact version."""
+    return [platform.python_implementation(), platform.python_version(), os.path.realpath(sys._base_executable)]  # type: ignore[attr-defined]
 
 
 def _python(folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from edge import environments
+from edge.errors import MissingError
 from edge.records import Json
 
 _DISK, _MEMORY = 6e9, 3e9  # bytes: all environments with a 270M project; tuning it at batch 1
@@ -71,8 +73,9 @@ def clean(everything: bool = False) -> list[str]:
     for entry in environments_here():
         folder = Path(entry["path"])
         if folder.exists() and (everything or entry["state"] in ("unused", "half-built")):
-            environments.remove(folder)
-            removed.append(folder.name)
+            with contextlib.suppress(MissingError):  # being built
+                environments.remove(folder)
+                removed.append(folder.name)
     return removed
 
 
@@ -93,15 +96,16 @@ def _existing(path: Path) -> Path:
 
 def _program(name: str, purpose: str, remedy: str, essential: bool = False) -> Check:
     path = environments.uv_binary() if name == "uv" else shutil.which(name)
-    version = _version([path, "-V" if name == "ssh" else "--version"]) if path else "none"
-    return Check(name, bool(path), version, purpose, remedy, essential)
+    version = _version([path, "-V" if name == "ssh" else "--version"]) if path else ""
+    return Check(name, bool(version), version or (f"{path} fails" if path else "none"), purpose, remedy, essential)
 
 
 def _version(command: list[str]) -> str:
+    """The first line that a command prints; "" if it fails."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"{command[0]}: {error}"
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
     return (done.stdout or done.stderr).strip().split("\n")[0]
 
 

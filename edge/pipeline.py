@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import shutil
@@ -23,16 +24,16 @@ from edge.bench import measure, report
 from edge.console import Console
 from edge.devices.local import Local
 from edge.dialects import Tool
-from edge.environments import Builder, Environment, Spec
+from edge.environments import Builder, Spec
 from edge.errors import EdgeError, MissingError
-from edge.export import gguf
-from edge.project import EMBEDDED, Project
+from edge.export import checkpoint, gguf
+from edge.export.quantisations import parse_all
+from edge.project import EMBEDDED, RUNTIMES, Project
 from edge.records import Artifact, Checkpoint, Json, Measurement, Report
 from edge.train import readers
 from edge.train.readers import Reject, Row
 
 DONE = "done.json"
-RUNTIMES = ("llama_cpp", "xllamacpp")  # for GGUF, best first
 
 
 @dataclass
@@ -56,12 +57,14 @@ def run(project: Project, console: Console, wait: bool = False) -> Outcome:
     with only_one(project.build / ".lock", console, wait), contextlib.closing(Builder(console)) as builder:
         data = read_data(project, console)
         base = find_base(project, console, builder)
-        builder.begin(*_environments(project))
+        runtime, missing = choose_runtime(project)
+        refuse_full_disk(project, base)
+        builder.begin(*_environments(runtime))
         tuned = tune(project, base, data, console, builder)
         exported = gguf.export(
             tuned, list(project.gguf), project.build / "artifacts", project.name, console, builder.get
         )
-        measurements, missing = measure_all(project, base, tuned, exported.artifacts, data, console, builder)
+        measurements = measure_all(project, base, tuned, exported.artifacts, data, runtime, console, builder)
         return finish(project, data, measurements, exported.artifacts, exported.missing + missing)
 
 
@@ -98,7 +101,7 @@ class Data:
     """What was read: files for the workers, and counts for the report."""
 
     training: Path  # {"id", "prompt", "completion"} a line
-    workload: Path  # {"id", "prompt", "expected", "tools", "user"} a line
+    workload: Path  # {"id", "prompt", "expected", "user"} a line
     rows: list[Json]  # the workload's
     counts: Json
 
@@ -113,13 +116,13 @@ def read_data(project: Project, console: Console) -> Data:
         console.say(f"{finding.level}: {finding}")
         if finding.level == "error":
             raise EdgeError(f"{project.tools}: {finding}", "change the declaration: this model can't be told about it")
-    training, rejected = _read(project.train, toolbox.tools, project)
-    evaluation, also = _read(project.eval, toolbox.tools, project)
+    training, rejected = _read(project.train, "train", toolbox.tools, project, console)
+    evaluation, also = _read(project.eval, "eval", toolbox.tools, project, console)
     folder = project.build / "data"
     rejected += also
     readers.write_rejects(rejected, folder / "rejects.jsonl")
-    shared = readers.shared_rows(training, evaluation)
     evaluation = evaluation[: project.bench["rows"] or None]
+    shared = readers.shared_rows(training, evaluation)
     _say_counts(training, evaluation, rejected, shared, folder, console)
     if not training or not evaluation:
         empty = "training" if not training else "evaluation"
@@ -138,9 +141,18 @@ def read_data(project: Project, console: Console) -> Data:
     return Data(folder / "train.jsonl", folder / "eval.jsonl", rows, counts)
 
 
-def _read(files: Iterable[Path], declared: list[Tool], project: Project) -> tuple[list[Row], list[Reject]]:
+def _read(
+    files: Iterable[Path], split: str, declared: list[Tool], project: Project, console: Console
+) -> tuple[list[Row], list[Reject]]:
+    """The rows for one purpose: those that name another (Mobile Actions' `metadata`) are left out, and counted."""
     found = list(readers.read(files, declared, dialects.get(project.dialect), project.developer))
-    return [r for r in found if isinstance(r, Row)], [r for r in found if isinstance(r, Reject)]
+    rows = [r for r in found if isinstance(r, Row)]
+    ours = [r for r in rows if r.split in (None, split)]
+    if len(ours) < len(rows):
+        console.say(f"{len(rows) - len(ours)} rows that say they are not for {split} are left out of it")
+    for finding in dict.fromkeys(f for r in ours for f in r.findings):
+        console.say(f"{finding.level}: {finding}")
+    return ours, [r for r in found if isinstance(r, Reject)]
 
 
 def _say_counts(
@@ -209,6 +221,7 @@ def fetch(model: str, out: Path, dialect: str, console: Console, builder: Builde
     script = environments.script("fetch")
     key = _key(script, {"model": model})
     if not _done(out, key):
+        _forget_other(out, key)
         name, _, revision = model.partition("@")
         environment = builder.get(environments.spec(script))
         with console.task(f"fetching {model}") as progress:
@@ -216,6 +229,21 @@ def fetch(model: str, out: Path, dialect: str, console: Console, builder: Builde
             worker.run(script, request, out, python=environment.python, progress=progress, keep_partial=True)
         _finish(out, key)
     return gguf.read_checkpoint(out, dialect, model)
+
+
+def refuse_full_disk(project: Project, base: Checkpoint) -> None:
+    """An estimate, before anything is made: the tuned checkpoint in float32, the trainer's, and every artifact."""
+    tensors = checkpoint.inspect(base.path).tensors.values()
+    elements = {t.name: math.prod(t.shape) for t in tensors}
+    embedding = sum(n for name, n in elements.items() if "embed" in name)
+    rest = sum(elements.values()) - embedding
+    files = sum(q.estimate_bytes(rest, embedding, 0) for q in parse_all([*project.gguf, "f16"]))
+    needed, free = 5 * sum(elements.values()) + 2 * files, shutil.disk_usage(project.folder).free
+    if free < needed and not (project.build / "tuned" / DONE).exists():
+        raise MissingError(
+            f"{project.folder}: this run takes about {needed / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free",
+            "free some, or ask for fewer quantisations in [export]",
+        )
 
 
 def tune(project: Project, base: Checkpoint, data: Data, console: Console, builder: Builder) -> Checkpoint:
@@ -288,11 +316,11 @@ def measure_all(
     tuned: Checkpoint,
     artifacts: list[Artifact],
     data: Data,
+    runtime: str,
     console: Console,
     builder: Builder,
-) -> tuple[list[Measurement], list[Json]]:
+) -> list[Measurement]:
     """Base, tuned and every artifact over the same rows. A runtime that fails leaves a record that says so."""
-    runtime, missing = choose_runtime(project)
     subjects = [
         (measure.Subject("base", Path(base.path), base.digest, "checkpoint", "checkpoint"), "transformers"),
         (measure.Subject("tuned", Path(tuned.path), tuned.digest, "checkpoint", "checkpoint"), "transformers"),
@@ -301,7 +329,7 @@ def measure_all(
         subjects.append((measure.Subject(a.quantisation, Path(a.path), a.digest, "artifact", a.format), runtime))
     built = {name: builder.get(environments.spec(environments.script(name))) for name in ("transformers", runtime)}
     with Local() as device:
-        found = [
+        return [
             measure.measure(
                 subject,
                 _settings(project, name, base.dialect),
@@ -313,18 +341,13 @@ def measure_all(
             )
             for subject, name in subjects
         ]
-    return found, missing
 
 
 def choose_runtime(project: Project) -> tuple[str, list[Json]]:
     """The GGUF runtime that this machine can have, and what is missing for a better one."""
     wanted = project.bench["runtime"]
-    if wanted != "auto":
-        if wanted not in RUNTIMES:
-            raise EdgeError(f"{project.file}: no runtime {wanted!r} for GGUF", f"use auto, {' or '.join(RUNTIMES)}")
-        return wanted, []
     missing: list[Json] = []
-    for name in RUNTIMES:
+    for name in RUNTIMES if wanted == "auto" else (wanted,):
         lack = environments.missing(environments.spec(environments.script(name)))
         if not lack:
             return name, missing
@@ -344,9 +367,9 @@ def _settings(project: Project, runtime: str, dialect: str) -> measure.Settings:
     )
 
 
-def _environments(project: Project) -> list[Spec]:
+def _environments(runtime: str) -> list[Spec]:
     """Everything that this run will need, so that it is built while other things run; what can't be built is left out."""
-    names = ["lora", "gguf", choose_runtime(project)[0]]
+    names = ["lora", "gguf", runtime]
     specs = [environments.spec(environments.script(name)) for name in names]
     return [it for it in specs if not environments.missing(it)]
 
@@ -362,6 +385,3 @@ def finish(
     files = {"json": project.results / "report.json", "html": project.results / "report.html"}
     report.save(made, files["json"], files["html"])
     return Outcome(made, {k: str(v) for k, v in files.items()}, artifacts, missing)
-
-
-__all__ = ["Environment", "Outcome", "run"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from edge.export.quantisations import parse_all
 DEVELOPER = "You are a model that can do function calling with the following functions"
 EMBEDDED = "edge-tiny"
 REQUIRED = object()
+
+RUNTIMES = ("llama_cpp", "xllamacpp")  # for GGUF, best first; auto takes the first that this machine can run
+LEAST = {"warmup": 0, "seed": 0, "threads": 0, "rows": 0}  # else 1 for integers, and more than 0 for floats
 
 # table -> key -> (type, default, meaning); list means a list of strings
 KEYS: dict[str, dict[str, tuple[type, Any, str]]] = {
@@ -106,7 +110,7 @@ def load(path: Path) -> Project:
     parse_all(values["export"]["gguf"])  # said now, not after an hour of tuning
     return Project(
         file=file,
-        name=_name(values["project"]["name"], file),
+        name=valid_name(values["project"]["name"], file),
         base=values["model"]["base"],
         dialect=values["model"]["dialect"],
         tools=folder / values["tools"]["file"],
@@ -133,7 +137,7 @@ class _Reader:
                 raise EdgeError(f"{self._where(table)}: {table} is a table: write [{table}]")
             for key in content:
                 if key not in KEYS[table]:
-                    self._unknown(key, KEYS[table], f"key in [{table}]")
+                    self._unknown(key, KEYS[table], f"key in [{table}]", table)
         return {table: {k: self._value(table, k, given.get(table, {})) for k in keys} for table, keys in KEYS.items()}
 
     def _value(self, table: str, key: str, content: dict[str, Any]) -> Any:
@@ -148,27 +152,48 @@ class _Reader:
         if type(value) is not kind or (isinstance(value, list) and not all(isinstance(v, str) and v for v in value)):
             names = {str: "a string", int: "an integer", float: "a number", list: "a list of strings"}
             raise EdgeError(
-                f"{self._where(key)}: {key} in [{table}] must be {names[kind]}, not {value!r}", f"{key}: {meaning}"
+                f"{self._where(key, table)}: {key} in [{table}] must be {names[kind]}, not {value!r}",
+                f"{key}: {meaning}",
             )
-        if isinstance(value, (int, float)) and value < 0:
-            raise EdgeError(f"{self._where(key)}: {key} in [{table}] must not be negative", f"{key}: {meaning}")
+        wrong = _wrong(key, value)
+        if wrong:
+            raise EdgeError(f"{self._where(key, table)}: {key} in [{table}] {wrong}", f"{key}: {meaning}")
         return value
 
-    def _unknown(self, name: str, known: dict[str, Any], what: str) -> None:
+    def _unknown(self, name: str, known: dict[str, Any], what: str, table: str = "") -> None:
         near = difflib.get_close_matches(name, known, 1, 0.5)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise EdgeError(f"{self._where(name)}: no {what} named {name!r}", f"{hint}known: {', '.join(known)}")
+        raise EdgeError(f"{self._where(name, table)}: no {what} named {name!r}", f"{hint}known: {', '.join(known)}")
 
-    def _where(self, name: str) -> str:
+    def _where(self, name: str, table: str = "") -> str:
+        """The file and the line of a key, looked for from its table's header on."""
+        header = re.compile(rf"^\s*\[\s*{re.escape(table)}\s*\]")
+        start = next((i for i, text in enumerate(self._lines) if table and header.match(text)), 0)
         pattern = re.compile(rf"^\s*\[?\[?\s*[\"']?{re.escape(name)}[\"']?\s*[\].=]")
-        line = next((i for i, text in enumerate(self._lines, 1) if pattern.match(text)), None)
+        line = next((i for i, text in enumerate(self._lines, 1) if i > start and pattern.match(text)), None)
         return f"{self._file}, line {line}" if line else str(self._file)
 
 
-def _name(name: str, file: Path) -> str:
+def _wrong(key: str, value: Any) -> str | None:
+    """What is wrong with a value of the right type, if anything."""
+    if isinstance(value, (int, float)):
+        least = LEAST.get(key, 1 if isinstance(value, int) else None)
+        if least is not None and not value >= least:
+            return f"must be at least {least}, not {value}"
+        if not math.isfinite(value) or (least is None and value <= 0):
+            return f"must be above 0, not {value}"
+        if key == "warmup" and value >= 1:
+            return f"is a share of the steps, below 1, not {value}"
+    if key == "runtime" and value not in ("auto", *RUNTIMES):
+        return f"must be auto, {' or '.join(RUNTIMES)}, not {value!r}"
+    return "must not be empty" if value in ("", []) else None
+
+
+def valid_name(name: str, where: object) -> str:
+    """A name that artifacts can have as files. Raises EdgeError."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
         raise EdgeError(
-            f"{file}: name {name!r} can't be a file's name", "use letters, digits, dot, dash and underscore"
+            f"{where}: name {name!r} can't be a file's name", "use letters, digits, dot, dash and underscore"
         )
     return name
 

@@ -148,9 +148,9 @@ def load(kind: type[R], path: PathLike) -> R:
         )
     known = {f.name for f in dataclasses.fields(kind)}
     fields = {k: v for k, v in value.items() if k in known}
-    if kind is Measurement:
-        fields["samples"] = [Sample(**s) for s in fields.get("samples", [])]
     try:
+        if kind is Measurement:
+            fields["samples"] = [Sample(**s) for s in fields.get("samples", [])]
         return kind(**fields)
     except TypeError as error:
         raise EdgeError(f"{path}: not a {kind.__name__} record: {error}") from None
@@ -173,7 +173,8 @@ def write_text(path: PathLike, text: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        with partial.open("w", encoding="utf-8") as f:
+        # Half a surrogate pair, which JSON text may hold and UTF-8 may not, becomes JSON's own escape for it.
+        with partial.open("w", encoding="utf-8", errors="backslashreplace") as f:
             f.write(text)
             f.flush()
             os.fsync(f.fileno())

@@ -39,6 +39,7 @@ from edge import archive
 from edge.errors import EdgeError, WorkerCrash, from_json
 from edge.records import Json, PathLike, save
 
+_SLICE_S = 1.0  # how often a silent worker is looked at
 Progress = Callable[[Optional[float], Optional[float], str], None]
 
 
@@ -54,7 +55,7 @@ class Reply:
         self._lock = threading.Lock()
 
     def send(self, message: Json) -> None:
-        line = json.dumps(message, ensure_ascii=True)
+        line = json.dumps(message, ensure_ascii=True, allow_nan=False)
         with self._lock:
             self._out.write(line + "\n")
             self._out.flush()
@@ -77,7 +78,10 @@ def serve(main: Callable[[Json, Reply], Json]) -> None:
         last.update(peak_rss_bytes=peak_rss_bytes(), cpu_s=time.process_time() - started)
     sys.stdout.flush()
     sys.stderr.flush()
-    reply.send(last)  # after this word the host may end us
+    try:
+        reply.send(last)  # after this word the host may end us
+    except (TypeError, ValueError) as error:
+        reply.send({"error": {"kind": "worker", "message": f"its answer is no JSON: {error}", "hint": None}})
     os._exit(0 if "ok" in last else 4)  # no interpreter shutdown: native libraries have crashed in theirs
 
 
@@ -211,15 +215,20 @@ class Channel:
         """The next message. Raises TimeoutError, or WorkerCrash when the process ended without a last word."""
         end = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
+            left = _SLICE_S if end is None else min(_SLICE_S, end - time.monotonic())
             try:
-                line = self._lines.get(timeout=None if end is None else max(0.0, end - time.monotonic()))
+                line = self._lines.get(timeout=max(0.0, left))
             except queue.Empty:
-                raise TimeoutError from None
+                if self._process.poll() is not None:  # a child of its may hold the pipe open
+                    raise self._crash() from None
+                if end is not None and time.monotonic() >= end:
+                    raise TimeoutError from None
+                continue
             if line is None:
                 raise self._crash()
             message = _message(line)
             if message is not None:
-                return message
+                return _checked(message, self._name)
 
     def kill(self) -> None:
         """End the process and everything that it started."""
@@ -242,7 +251,10 @@ class Channel:
 
     def _crash(self) -> WorkerCrash:
         """What to say of a process that ended without a last word."""
-        code = self._process.wait()
+        try:
+            code = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            return WorkerCrash(f"{self._name} closed its output without a last word", f"the log is {self._log}")
         tail = tail_of(self._log)
         what, hint = f"{self._name} ended with status {code}", f"the log is {self._log}"
         if code < 0 or code > 128:
@@ -316,9 +328,20 @@ def _message(line: bytes) -> Optional[Json]:
     """One line of the protocol; None for anything else, which a worker can only print before `Reply` exists."""
     try:
         value: Any = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _checked(message: Json, name: str) -> Json:
+    """The message if it has the shape that the contract gives it."""
+    shapes = {"ok": dict, "error": dict, "progress": dict, "log": str, "sample": dict}
+    for key, shape in shapes.items():
+        if key in message and not isinstance(message[key], shape):
+            raise WorkerCrash(
+                f"{name} broke the protocol: {key} is {message[key]!r:.80}", "this is a bug of the worker's"
+            )
+    return message
 
 
 def replace_folder(source: Path, target: Path) -> None:

@@ -6,13 +6,16 @@ exporter, same environment, same options, and the file's digest still right.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import filelock
+
 import edge
-from edge import environments, records, worker
+from edge import archive, environments, records, worker
 from edge.console import Console
 from edge.environments import Environment, Spec
 from edge.errors import EdgeError
@@ -48,6 +51,18 @@ def export(
     Raises: EdgeError for a checkpoint that can't be exported, WorkerError when a worker fails.
     """
     wanted = parse_all(quantisations)
+    with _only_one(out, console):
+        return _export(wanted, checkpoint, out, name, console, environment)
+
+
+def _export(
+    wanted: list[Quantisation],
+    checkpoint: Checkpoint,
+    out: Path,
+    name: str,
+    console: Console,
+    environment: Callable[[Spec], Environment],
+) -> Exported:
     job = _Job(checkpoint, out, name, console, environment)
     done = {q.name: a for q in wanted if (a := job.kept(q))}
     for quantisation in done:
@@ -63,6 +78,22 @@ def export(
     return Exported([done[q.name] for q in wanted if q.name in done], missing)
 
 
+@contextlib.contextmanager
+def _only_one(out: Path, console: Console) -> Iterator[None]:
+    """One export a folder at a time: a second one waits, and then finds what the first has made."""
+    out.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(out / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        console.say(f"another export is at work in {out}: waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def read_checkpoint(folder: Path, dialect: str, source: str | None = None) -> Checkpoint:
     """The record that was left in a folder, if it is of these very files; else one of a plain Hugging Face folder.
 
@@ -76,6 +107,9 @@ def read_checkpoint(folder: Path, dialect: str, source: str | None = None) -> Ch
     if record.exists():
         found = records.load(Checkpoint, record)
         if found.digest == digest:
+            if found.dialect != dialect:
+                hint = f"use --dialect {found.dialect}, or tune it again"
+                raise EdgeError(f"{folder}: tuned for the dialect {found.dialect}, not {dialect}", hint)
             return replace(found, path=str(folder.absolute()))
     return Checkpoint(
         digest, str(folder.absolute()), dialect, source=source or folder.resolve().name, notices=[GEMMA_NOTICE]
@@ -122,7 +156,7 @@ class _Job:
         scripts = [environments.script("gguf")]
         if quantisation.made_by != "numpy":
             scripts.append(environments.script("quantise"))
-        code = [records.digest_file(s) for s in scripts]
+        code = archive.digest("edge/export/", "edge/dialects/")
         pins = [environments.spec(s).key for s in scripts]
         return records.digest_value([self.checkpoint.digest, self.checkpoint.dialect, quantisation.name, code, pins])
 

@@ -90,6 +90,32 @@ def test_chatter_on_stdout_reaches_the_log_only(tmp_path):
     assert "forged" in log and "from Python" in log and "from a child" in log
 
 
+def test_a_worker_that_closes_its_output_is_not_waited_for(tmp_path):
+    started = time.monotonic()
+    with pytest.raises(WorkerCrash, match="closed its output"):
+        run("close_output", tmp_path / "out")
+    assert time.monotonic() - started < 30
+
+
+def test_killed_while_its_child_holds_the_pipe(tmp_path):
+    with pytest.raises(WorkerCrash, match="SIGKILL"):
+        run("die_with_a_child_on_the_pipe", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("do", "message"),
+    [("answer_nothing", "ok is None"), ("send_nonsense", "error is 'text'"), ("answer_nan", "no JSON")],
+)
+def test_broken_replies_are_errors_of_the_worker(tmp_path, do, message):
+    with pytest.raises(WorkerError, match=message):
+        run(do, tmp_path / "out")
+
+
+def test_text_that_utf8_can_not_carry_is_kept(tmp_path):
+    assert run("answer_half_a_surrogate", tmp_path / "out")["text"] == "a\ud800b"
+    assert json.loads((tmp_path / "out.worker" / "reply.json").read_text())["ok"]["text"] == "a\ud800b"
+
+
 def test_half_a_file_never_arrives(tmp_path):
     with pytest.raises(WorkerCrash):
         run("leave_half", tmp_path / "out")

@@ -1,9 +1,8 @@
-"""One file per runtime; the file's name is the runtime's name. Adding a file adds a runtime.
+"""One file per runtime; the file's name is the runtime's name. `RUNTIMES` in edge/project.py says which load GGUF, best first.
 
 A runtime is a module that runs inside the agent, in the environment that its PEP 723 block names, with
 
-    FORMATS   what it loads: ("gguf",)
-    ORDER     smaller is tried first where several load the same format
+    ENVIRONMENT   variables to start it with, if any
     load(path, options) -> Model    options: {"threads", "context", "stop"}; may raise EdgeError
 
 and a Model has

@@ -23,8 +23,6 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-FORMATS = ("gguf",)
-ORDER = 1
 # Short spinning: ggml's default loses 10 to 70 times beside a busy neighbour, passive waiting 2 to 3 times when alone.
 ENVIRONMENT = {"GOMP_SPINCOUNT": "2000"}
 

@@ -21,9 +21,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-FORMATS = ("checkpoint",)
-ORDER = 1
 BATCH = 32
+ENVIRONMENT = {"GOMP_SPINCOUNT": "2000"}  # as for llama.cpp
 
 
 def load(path: str, options: dict[str, Any]) -> Model:
@@ -51,7 +50,7 @@ class Model:
         import transformers
 
         version = f"transformers {transformers.__version__}, torch {torch.__version__}"
-        return {"runtime_version": version, "settings": {"dtype": "float32", "batch": BATCH}}
+        return {"runtime_version": version, "settings": {"dtype": "float32", "batch": BATCH, **ENVIRONMENT}}
 
     def generate(self, rows: list[dict[str, Any]], max_tokens: int) -> Iterator[dict[str, Any]]:
         """Longest rows together, so that a batch is padded little."""

@@ -21,8 +21,6 @@ from typing import Any
 
 from edge.errors import WorkerError
 
-FORMATS = ("gguf",)
-ORDER = 2
 ENVIRONMENT = {"GOMP_SPINCOUNT": "2000"}
 
 

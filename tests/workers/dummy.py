@@ -88,6 +88,34 @@ def resume(request, reply):
     os._exit(9)
 
 
+def close_output(request, reply):
+    reply._out.close()
+    time.sleep(600)
+
+
+def die_with_a_child_on_the_pipe(request, reply):
+    if os.fork() == 0:
+        time.sleep(600)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def answer_nothing(request, reply):
+    return None
+
+
+def answer_nan(request, reply):
+    return {"loss": float("nan")}
+
+
+def answer_half_a_surrogate(request, reply):
+    return {"text": "a\ud800b"}
+
+
+def send_nonsense(request, reply):
+    reply._out.write("[" * 200_000 + "\n")
+    reply.send({"error": "text"})
+
+
 def numpy_version(request, reply):
     import numpy
 

@@ -36,6 +36,9 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, os.environ["EDGE_CODE"])
+os.environ.setdefault(
+    "GOMP_SPINCOUNT", "2000"
+)  # before torch: threads that spin long lose tenfold beside a busy neighbour
 
 from edge.errors import EdgeError, WorkerError
 
@@ -252,7 +255,11 @@ def save(model: Any, base: Path, out: Path) -> None:
 
 def belongs(name: str) -> bool:
     """Whether a file of the base's folder is as true of the tuned model: tokenizer and template, not weights or cards."""
-    return not name.endswith((".safetensors", ".bin", ".md", ".index.json")) and not name.startswith(".") and name != "checkpoint.json"
+    return (
+        not name.endswith((".safetensors", ".bin", ".md", ".index.json"))
+        and not name.startswith(".")
+        and name != "checkpoint.json"
+    )
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ Answer: {"steps", "examples", "cpu_minutes", "parameters", "seed", "size", "curv
 "loss", "scores"}], "scores": {set: {"exact", "rows"}}}.
 
 `out` ends as a plain Hugging Face folder in bfloat16. While training it holds `checkpoint.pt`, and a run that finds one
-there goes on from it: the data of a step depend on the seed and the step's number alone, and the learning rate on how
-much of `minutes` is used, so a stopped run may also be told to finish early.
+there goes on from it: the data of a step depend on the seed and the step's number alone, and the learning rate and the
+most tools in a prompt on how much of `minutes` is used, so a stopped run may also be told to finish early.
 
 A head (date and declarations) is long and a question is short. So a step takes a few heads, runs each once, keeps its
 keys and values, and asks ten questions against each of them: the cost of a head is shared by ten examples.
