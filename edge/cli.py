@@ -69,7 +69,8 @@ def main() -> None:
 @main.command()
 @click.argument("folder", type=FOLDER, required=False)
 @click.option("--explain", is_flag=True, help="List every key of edge.toml with its default, and write nothing.")
-def init(folder: Path | None, explain: bool) -> None:
+@AS_JSON
+def init(folder: Path | None, explain: bool, as_json: bool) -> None:
     """Write a small working project into FOLDER: edge.toml, tools.py, training and evaluation data.
 
     \b
@@ -82,8 +83,11 @@ def init(folder: Path | None, explain: bool) -> None:
     elif folder is None:
         raise click.UsageError("give the folder to write, such as: edge init app")
     else:
-        for file in starter.write(folder):
-            click.echo(file)
+        _print_lines([str(file) for file in starter.write(folder)], as_json)
+
+
+def _print_lines(lines: list[str], as_json: bool) -> None:
+    click.echo(json.dumps(lines, ensure_ascii=False) if as_json else "\n".join(lines))
 
 
 @main.command()
@@ -350,8 +354,9 @@ def env_list(as_json: bool) -> None:
 
 @env.command("build")
 @click.argument("names", nargs=-1)
+@AS_JSON
 @QUIET
-def env_build(names: tuple[str, ...], quiet: bool) -> None:
+def env_build(names: tuple[str, ...], as_json: bool, quiet: bool) -> None:
     """Build environments now (all, or those of the workers and runtimes NAMES)."""
     from edge import environments
     from edge.console import Console
@@ -359,18 +364,17 @@ def env_build(names: tuple[str, ...], quiet: bool) -> None:
     scripts = [environments.script(n) for n in names] or environments.scripts()
     with Console(quiet) as console:
         built = environments.build_all(scripts, console)
-    for spec, environment in built:
-        click.echo(f"{spec.name}: {environment.python}")
+    _print_lines([f"{spec.name}: {environment.python}" for spec, environment in built], as_json)
 
 
 @env.command("clean")
 @click.option("--all", "everything", is_flag=True, help="Also those in use by this version of edge.")
-def env_clean(everything: bool) -> None:
+@AS_JSON
+def env_clean(everything: bool, as_json: bool) -> None:
     """Delete environments that nothing here uses any more (other pins, half-built)."""
     from edge import machine
 
-    for name in machine.clean(everything):
-        click.echo(f"removed {name}")
+    _print_lines([f"removed {name}" for name in machine.clean(everything)], as_json)
 
 
 @main.command()

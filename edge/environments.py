@@ -312,11 +312,10 @@ def _uv(arguments: list[str], it: Spec, out: IO[str], log: Path) -> None:
         start_new_session=True,
     )
     _RUNNING.add(process)
-    try:
-        code = process.wait()
-    finally:
-        _RUNNING.discard(process)
-    if code:
+    with process:  # closes the input, which would end it, once it has ended
+        process.wait()
+    _RUNNING.discard(process)
+    if process.returncode:
         raise WorkerError(f"environment {it.name!r} could not be built:\n{tail_of(log)}", f"the whole log is {log}")
 
 

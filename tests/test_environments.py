@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from edge import environments, machine, worker
@@ -66,6 +67,19 @@ def test_key_depends_on_pins(tmp_path):
     assert environments.spec(file).key != before
 
 
+def test_key_is_of_the_interpreter_not_of_the_virtual_environment(tmp_path):
+    """A second clone must find what the first has built."""
+    other = tmp_path / "other"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(other)], check=True)
+    code = (
+        f"import sys; sys.path[:0] = {[p for p in sys.path if p]!r}\n"
+        "from pathlib import Path; from edge import environments as e; print(e.spec(Path(sys.argv[1])).key)"
+    )
+    command = [str(other / "bin" / "python"), "-c", code, str(WORKERS / "numpy2.py")]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    assert told == environments.spec(WORKERS / "numpy2.py").key
+
+
 def test_missing_compiler_is_said_with_its_remedy(tmp_path, cache, monkeypatch):
     monkeypatch.setattr(environments, "compiler", lambda: None)
     it = environments.spec(script(tmp_path, extra='# [tool.edge]\n# needs = ["c++"]\n'))
@@ -110,9 +124,11 @@ def test_a_build_that_was_killed_is_begun_again(cache):
     )
     while not it.folder.exists() and build.poll() is None:
         time.sleep(0.002)
-    os.killpg(build.pid, signal.SIGKILL)
+    build.send_signal(signal.SIGKILL)  # the host alone: what it started must end by itself
     build.wait()
+    time.sleep(1)
     assert environments.read(it) is None and it.folder.exists()
+    assert not [p for p in psutil.process_iter(["cmdline"]) if str(it.folder) in str(p.info["cmdline"])]
     assert environments.ensure(it, QUIET).facts["packages"] == ["numpy==2.4.6"]
 
 

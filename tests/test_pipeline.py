@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 
 from edge import environments, pipeline, project, records, starter
 from edge.console import Console
-from edge.errors import EdgeError
+from edge.errors import EdgeError, MissingError
 from edge.records import Artifact, Checkpoint, Measurement, Report
 
 pytestmark = pytest.mark.slow
@@ -209,6 +210,25 @@ def test_rejected_rows_are_counted_and_kept(tmp_path, capsys):
     rejects = [json.loads(line) for line in (folder / "build" / "data" / "rejects.jsonl").read_text().splitlines()]
     assert data.counts["rejected"] == 2 and [r["line"] for r in rejects] == [65, 66]
     assert "rows rejected" in capsys.readouterr().err
+
+
+def test_rows_of_the_other_split_are_left_out(tmp_path, capsys):
+    folder = small(tmp_path / "app")
+    lines = (folder / "train.jsonl").read_text().splitlines()
+    marked = [
+        json.dumps({**json.loads(line), "metadata": "eval" if i % 4 else "train"}) for i, line in enumerate(lines)
+    ]
+    (folder / "train.jsonl").write_text("\n".join(marked) + "\n")
+    data = pipeline.read_data(project.load(folder), Console())
+    assert data.counts["train_rows"] == 16 and "48 rows that say they are not for train" in capsys.readouterr().err
+
+
+def test_a_run_that_does_not_fit_on_the_disk_is_refused_first(tmp_path, monkeypatch):
+    folder = small(tmp_path / "app")
+    usage = type(shutil.disk_usage(folder))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**12, 10**12, 10**6))
+    with pytest.raises(MissingError, match="this run takes about"):
+        pipeline.run(project.load(folder), Console(quiet=True))
 
 
 def test_no_usable_rows(tmp_path):
