@@ -6,7 +6,7 @@ STAMP := .venv/.edge-ready
 # A strict editable install links single files, so a new file (a newer folder) means installing again.
 FOLDERS := $(shell find edge train export bench devices -type d -not -name __pycache__)
 
-.PHONY: demo test check lint help install bench-270m tiny pins docs clean
+.PHONY: demo test check lint help install bench-270m tiny pins clean
 
 demo: $(STAMP)  ## tune, export, measure and report in ./demo
 	$(V)/edge demo
@@ -24,7 +24,7 @@ lint: install-dev
 bench-270m: $(STAMP)  ## the 270M architecture with random weights: size, speed and memory of every GGUF quantisation
 	$(V)/python -m edge.bench.suites.gguf_270m
 
-tiny: $(STAMP)  ## train the embedded model again (about two hours on a CPU)
+tiny: $(STAMP)  ## train the embedded model again
 	$(V)/edge tiny
 
 pins: $(STAMP)  ## resolve the environments of the workers anew

@@ -113,6 +113,20 @@ def test_export_of_an_unknown_quantisation(tmp_path):
     assert result.returncode == 2 and b"q4_k_m" in result.stderr
 
 
+def test_a_name_that_is_no_file_name(tmp_path):
+    for name in ("../x", "a/b", ""):
+        result = edge("export", "gguf", tmp_path, "--name", name or ".")
+        assert result.returncode == 2 and b"can't be a file's name" in result.stderr
+    assert not (tmp_path / "build").exists()
+
+
+def test_a_reader_that_stops_is_no_error():
+    rows = b'{"text": "x"}\n' * 20000
+    command = f"'{sys.executable}' -m edge calls parse | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], input=rows, capture_output=True, check=False)
+    assert b"Broken pipe" not in done.stderr and b"Traceback" not in done.stderr
+
+
 def test_env_list_and_doctor_as_json():
     names = {e["name"] for e in json.loads(edge("env", "list", "--json").stdout)}
     assert {"torch", "gguf", "llama", "xllamacpp", "fetch"} <= names
