@@ -19,6 +19,7 @@ check: install-dev lint  ## the fast part
 
 lint: install-dev
 	$(V)/ruff check .
+	$(V)/ruff format --check .
 	$(V)/mypy edge train/readers export bench devices
 
 bench-270m: $(STAMP)  ## the 270M architecture with random weights: size, speed and memory of every GGUF quantisation

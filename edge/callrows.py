@@ -35,7 +35,8 @@ def parse(lines: Iterable[bytes], dialect: Dialect, name: str = "<stdin>") -> It
 def score(lines: Iterable[bytes], rule: Optional[str] = None, name: str = "<stdin>") -> Iterator[Row]:
     """`{"prediction", "ground_truth", "functions", "category", "rule"}` -> `{"valid", "error"}`.
 
-    The row's "rule" counts; else the argument; else bfcl for a row that has functions and a category, exact otherwise.
+    The row's "rule" counts unless it is null; else the argument; else bfcl for a row that has functions and a category,
+    exact otherwise.
     A prediction of any shape has an answer; a ground truth that can't be used is an error.
     """
     return _each(lines, name, lambda row: _score(row, rule))
@@ -107,7 +108,9 @@ def _render(row: Row, dialect: Dialect) -> Row:
 def _score(row: Row, rule: Optional[str]) -> Row:
     if "prediction" not in row:
         raise EdgeError('no "prediction"')
-    chosen = row.get("rule", rule) or ("bfcl" if row.get("functions") and row.get("category") else "exact")
+    chosen = rule if row.get("rule") is None else row["rule"]
+    if chosen is None:
+        chosen = "bfcl" if row.get("functions") and row.get("category") else "exact"
     if chosen not in RULES:
         raise EdgeError(f"no rule {chosen!r}", f"use one of: {', '.join(RULES)}")
     why = _bfcl(row) if chosen == "bfcl" else _compare(row, exact if chosen == "exact" else unordered)

@@ -96,6 +96,7 @@ class CallStream:
     _notes: list[str] = field(default_factory=list)
     _open: list[Token] = field(default_factory=list)  # the call being read, its begin tag first; empty between calls
     _quoted: bool = False
+    _behind: int = 0  # the pieces of `_text` before the last call: what stands there is verbatim
 
     def __post_init__(self) -> None:
         self._lexer = _Lexer(self.syntax.tags())
@@ -109,7 +110,8 @@ class CallStream:
         self._run(self._lexer.close())
         while self._open:
             self._run(self._finish(None))
-        text = "".join(_without_stop(self._text, self.syntax.stop))
+        before, behind = self._text[: self._behind], self._text[self._behind :]
+        text = "".join([*before, *_without_stop(behind, self.syntax.stop)])
         return Parsed(self._calls, text, self._errors, self._notes)
 
     def _run(self, tokens: Sequence[Token]) -> None:
@@ -133,7 +135,7 @@ class CallStream:
     def _finish(self, last: Token | None) -> Sequence[Token]:
         """The open call ends: at its end tag, at the next begin tag or (None) with the text."""
         (_, start), *body = self._open
-        self._open, self._quoted = [], False
+        self._open, self._quoted, self._behind = [], False, len(self._text)
         after = [last] if last else []
         try:
             self._read([text for text, _ in body], last[0] if last else "")

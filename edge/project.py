@@ -14,8 +14,8 @@ import tomllib
 from edge import dialects
 from edge.errors import EdgeError
 from edge.export.quantisations import parse_all
+from edge.train.readers import DEVELOPER
 
-DEVELOPER = "You are a model that can do function calling with the following functions"
 EMBEDDED = "edge-tiny"
 REQUIRED = object()
 

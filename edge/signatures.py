@@ -9,6 +9,7 @@ Standard library only, Python 3.9.
 
 from __future__ import annotations
 
+import ast
 import collections.abc
 import contextlib
 import dataclasses
@@ -324,11 +325,28 @@ def _module(file: Path) -> Iterator[types.ModuleType]:
 
 def _run(file: Path, module: types.ModuleType) -> None:
     try:
-        exec(
-            compile(importlib.util.decode_source(file.read_bytes()), str(file), "exec", dont_inherit=True), vars(module)
-        )
+        tree = ast.parse(importlib.util.decode_source(file.read_bytes()), str(file))
+    except Exception as error:
+        raise _import_error(file, error) from None
+    _refuse_twice(file, tree)
+    try:
+        exec(compile(tree, str(file), "exec", dont_inherit=True), vars(module))
     except (Exception, SystemExit) as error:
         raise _import_error(file, error) from None
+
+
+def _refuse_twice(file: Path, tree: ast.Module) -> None:
+    """Of two functions with one name Python keeps the second, and a tool would be gone without a word."""
+    lines: dict[str, int] = {}
+    for node in tree.body:
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) or node.name.startswith("_"):
+            continue
+        if node.name in lines:
+            raise EdgeError(
+                f"{file}: two functions are called {node.name!r}, in line {lines[node.name]} and in line {node.lineno}",
+                "rename one, or remove the one that is not meant",
+            )
+        lines[node.name] = node.lineno
 
 
 def _import_error(file: Path, error: BaseException) -> EdgeError:

@@ -60,13 +60,13 @@ def load(path: PathLike) -> Toolbox:
 def check(toolbox: Toolbox, dialect: Dialect) -> list[Finding]:
     """Everything to know before these tools are used: from reading, for any model, and for this dialect."""
     ours = [*toolbox.findings, *(f for tool in toolbox.tools for f in undescribed(tool))]
-    told = {(f.tool, f.property) for f in ours}
-    theirs = (
-        f
-        for f in dialect.check(toolbox.tools)
-        if not (f.message.startswith("no description") and (f.tool, f.property) in told)
-    )
-    return [*ours, *theirs]
+    told = {_said(f) for f in ours}
+    return [*ours, *(f for f in dialect.check(toolbox.tools) if _said(f) not in told)]
+
+
+def _said(finding: Finding) -> tuple[str, str, str]:
+    """What a finding says of what, without the remedy or consequence behind its colon."""
+    return finding.tool, finding.property, finding.message.partition(":")[0]
 
 
 def undescribed(tool: Tool) -> list[Finding]:

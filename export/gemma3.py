@@ -65,11 +65,12 @@ def read(folder: Folder) -> Shape:
     c, where = folder.config, folder.path / "config.json"
     try:
         shape = _shape(c)
+        expectations = _expectations(c, shape)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise EdgeError(
             f"{where}: missing or unusable: {error}", "compare it with the config.json of the base model"
         ) from None
-    for ok, what in _expectations(c, shape):
+    for ok, what in expectations:
         if not ok:
             raise EdgeError(f"{where}: {what}", "such a model can't be expressed in GGUF's gemma3")
     return shape
@@ -171,21 +172,28 @@ def _shape(c: Json) -> Shape:
     if _rope_factor(local) is not None:
         raise ValueError("rope scaling of the sliding layers, which llama.cpp does not have")
     return Shape(
-        vocabulary=int(c["vocab_size"]),
-        hidden=int(c["hidden_size"]),
-        layers=int(c["num_hidden_layers"]),
-        heads=int(c["num_attention_heads"]),
-        kv_heads=int(c["num_key_value_heads"]),
-        head=int(c["head_dim"]),
-        feed_forward=int(c["intermediate_size"]),
-        window=int(c["sliding_window"]),
-        context=int(c["max_position_embeddings"]),
+        vocabulary=_count(c, "vocab_size"),
+        hidden=_count(c, "hidden_size"),
+        layers=_count(c, "num_hidden_layers"),
+        heads=_count(c, "num_attention_heads"),
+        kv_heads=_count(c, "num_key_value_heads"),
+        head=_count(c, "head_dim"),
+        feed_forward=_count(c, "intermediate_size"),
+        window=_count(c, "sliding_window"),
+        context=_count(c, "max_position_embeddings"),
         epsilon=float(c["rms_norm_eps"]),
         rope_base=float(everywhere.get("rope_theta") or c.get("rope_theta") or 1e6),
         rope_base_local=float(local.get("rope_theta") or c.get("rope_local_base_freq") or 1e4),
         rope_factor=factor,
         softcap=c.get("final_logit_softcapping"),
     )
+
+
+def _count(c: Json, key: str) -> int:
+    value = c[key]
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{key} is {value!r}, not a whole number above 0")
+    return value
 
 
 def _rope_factor(rope: Json) -> float | None:
@@ -201,6 +209,8 @@ def _expectations(c: Json, shape: Shape) -> list[tuple[bool, str]]:
     """(holds, what is wrong if not): what llama.cpp's reader and transformers' model must agree on."""
     layer_types = c.get("layer_types")
     scalar = c.get("query_pre_attn_scalar", 256)
+    if not isinstance(scalar, (int, float)):
+        raise ValueError(f"query_pre_attn_scalar is {scalar!r}, no number")
     scale = shape.hidden // shape.heads if shape.layers == _LAYERS_OF_27B else shape.head
     period = c.get("sliding_window_pattern") or c.get("_sliding_window_pattern") or PERIOD
     wanted = ["full_attention" if _is_global(n) else "sliding_attention" for n in range(shape.layers)]

@@ -181,6 +181,26 @@ def test_the_rule_can_be_chosen_for_all_rows():
     assert [r["valid"] for r in callrows.score(row)] == [False]
 
 
+def test_a_rule_that_is_null_is_not_given():
+    calls = [{"f": {}}, {"g": {}}]
+    row = {"prediction": calls, "ground_truth": calls[::-1], "rule": None}
+    assert [r["valid"] for r in callrows.score(lines(row), "unordered")] == [True]
+    assert [r["valid"] for r in callrows.score(lines(row))] == [False]
+
+
+@pytest.mark.parametrize("rule", [[], "", 0, False, {}])
+def test_a_rule_that_is_none_is_an_error(rule):
+    (result,) = callrows.score(lines({"prediction": [], "ground_truth": [], "rule": rule}), "exact")
+    assert result["error"]["message"].endswith(f"no rule {rule!r}")
+
+
+@pytest.mark.parametrize("dialect", dialects.names())
+def test_a_tool_that_is_no_object_is_named_by_its_place(dialect):
+    tools = [{"name": "f", "description": "F."}, 5]
+    (result,) = callrows.render(lines({"messages": [], "tools": tools}), dialects.get(dialect))
+    assert result["error"]["message"] == "<stdin>:1: tools: tool 2 is not an object"
+
+
 def test_every_result_is_one_line_of_utf8():
     for text in ("é\n", "\ud800", "\u2028"):
         line = callrows.encode({"text": text})

@@ -163,6 +163,26 @@ def test_models_that_gguf_can_not_express(folder, key, value, words):
     refused(check, folder, *words)
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
+        "intermediate_size", "sliding_window", "max_position_embeddings",
+    ],
+)  # fmt: skip
+def test_counts_that_are_none(folder, key):
+    config = json.loads((folder / "config.json").read_text())
+    for value in (0, -1, 2.5, "4", True, None, [4]):
+        (folder / "config.json").write_text(json.dumps({**config, key: value}))
+        refused(shape_of, folder, "config.json", f"{key} is {value!r}, not a whole number above 0")
+
+
+def test_a_value_that_is_no_number(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "query_pre_attn_scalar": "32"}))
+    refused(shape_of, folder, "config.json", "query_pre_attn_scalar")
+
+
 def test_missing_key(folder):
     config = json.loads((folder / "config.json").read_text())
     del config["head_dim"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 import zipfile
@@ -200,6 +201,55 @@ def test_dropped_things_are_warned_about():
         ("b", "no description: the model sees an empty one"),
         ("b", "an OBJECT without properties: the model can't know what goes in"),
     ]
+
+
+NO_PLACE = "no place in the format"
+BOUNDS = {"minimum": 0, "maximum": 9, "default": 5}
+
+
+@pytest.mark.parametrize(
+    ("schema", "dropped"),
+    [
+        ({"type": "integer", **BOUNDS}, [("p", f"DROPPED: minimum, maximum, default have {NO_PLACE}")]),
+        ({"type": "string", "nullable": True, "anyOf": []}, [("p", f"DROPPED: nullable, anyOf have {NO_PLACE}")]),
+        ({"type": "string", "format": "date"}, [("p", f"DROPPED: format has {NO_PLACE}")]),
+        ({"type": "string", "required": True}, [("p", "DROPPED: required on a STRING; only OBJECT has it")]),
+        ({"type": "array"}, [("p", "the type of its items is not given: the model can't know what goes in")]),
+        (
+            {"type": "array", "items": {"type": "array", "pattern": "x", "minItems": 1}},
+            [("p[]", "the type of its items is not given: the model can't know what goes in")],
+        ),
+        (
+            {
+                "type": "object",
+                "additionalProperties": {"type": "string"},
+                "properties": {"q": {"type": "number", "description": "Q", "multipleOf": 2}},
+            },
+            [("p", f"DROPPED: additionalProperties has {NO_PLACE}"), ("p.q", f"DROPPED: multipleOf has {NO_PLACE}")],
+        ),
+        (
+            {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "minProperties": 1,
+                    "properties": {"q": {"type": "string", "description": "Q", "maxLength": 2}},
+                },
+            },
+            [("p[].q", f"DROPPED: maxLength has {NO_PLACE}")],
+        ),
+        ({"type": "string", "title": "P", "$comment": "c", "default": None, "enum": ["a"]}, []),
+    ],
+)
+def test_keywords_that_are_dropped_are_named(schema, dropped):
+    assert findings({"p": {"description": "D", **schema}}, "warning") == dropped
+
+
+def test_keywords_of_the_parameters_that_are_dropped_are_named():
+    silent = {"additionalProperties": False, "title": "T", "$schema": "s", "description": "A light."}
+    assert findings(None, "warning", **silent) == []
+    lost = {"description": "Another.", "minProperties": 1, "anyOf": []}
+    assert findings(None, "warning", **lost) == [("", f"DROPPED: description, minProperties, anyOf have {NO_PLACE}")]
 
 
 @pytest.mark.parametrize(
@@ -471,6 +521,22 @@ def test_text_is_kept_verbatim_but_for_the_stop_tokens_at_the_end():
     assert fg.parse(" a\n").text == " a\n"
     assert fg.parse(" a<eos>b \n<end_of_turn>\n<eos>").text == " a<eos>b"
     assert fg.parse(f"{B}{E} {E}").text == f" {E}"
+
+
+@pytest.mark.parametrize(
+    ("before", "behind", "kept"),
+    [
+        ("Sure. ", "<end_of_turn>", ""),
+        ("a<end_of_turn>", "", ""),
+        ("a\n<eos> \n", " \n<eos>\n", ""),
+        ("", " b \n<eos>", " b"),
+        (f"a{B}call:f{{}}{E} <eos>\n", "<eos>", ""),
+        (f"a {B}call:f{E}\n", " ", " "),
+    ],
+)
+def test_only_stop_tokens_behind_the_last_call_are_not_text(before, behind, kept):
+    good = f"{B}call:g{{}}{E}"
+    assert fg.parse(before + good + behind).text == re.sub(f"{B}.*?{E}", "", before) + kept
 
 
 def test_an_end_tag_lost_between_calls_is_noted():

@@ -7,7 +7,9 @@ import json
 import math
 import shutil
 import struct
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import checkpoints
 import pytest
@@ -253,6 +255,19 @@ def test_rows_that_fit_no_block(exporter, tmp_path):
         exporter._check_blocks(plan, quantisations.parse_all(["q4_0"]))
 
 
+def test_a_broken_tokenizer_json(exporter, tmp_path, monkeypatch):
+    def from_file(path):
+        raise Exception("expected value at line 1 column 1")
+
+    package = SimpleNamespace(Tokenizer=SimpleNamespace(from_file=from_file))
+    monkeypatch.setitem(sys.modules, "tokenizers", package)
+    file = tmp_path / "tokenizer.json"
+    file.write_text("{}")
+    with pytest.raises(EdgeError, match=r"tokenizer\.json: not a tokenizer .*line 1 column 1") as caught:
+        exporter.Tokens._check_json(SimpleNamespace(pairs=[]), file)
+    assert "base model" in caught.value.hint
+
+
 # --- the real workers -------------------------------------------------------------------------------------------------
 
 
@@ -439,6 +454,10 @@ def test_tokenizers_that_would_not_work(tmp_path):
         model.write_bytes(data)
         with pytest.raises(EdgeError, match=words):
             export(folder, tmp_path / "out", ["f16"])
+    model.write_bytes(checkpoints.sentencepiece_model(pieces))
+    (folder / "tokenizer.json").write_text('{"model": {"type": "BPE"}}')
+    with pytest.raises(EdgeError, match=r"tokenizer\.json: not a tokenizer"):
+        export(folder, tmp_path / "out", ["f16"])
     model.unlink()
     with pytest.raises(EdgeError, match=r"tokenizer\.model: missing; it holds the pieces' scores"):
         export(folder, tmp_path / "out", ["f16"])

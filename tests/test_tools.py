@@ -275,9 +275,30 @@ def test_what_a_docstring_lacks_is_a_warning(tmp_path: Path) -> None:
     ]
 
 
+def test_what_a_dialect_repeats_is_said_once(tmp_path: Path) -> None:
+    """And ordinary defaults are no news."""
+    source = """
+    from typing import Literal, Optional
+    def f(a: list, unit: Literal["C", "F"] = "C", n: int = 3, note: Optional[str] = None, tags: list[str] = []):
+        '''F.
+
+        Args:
+            a: A.
+            unit: U.
+            n: N.
+            note: Note.
+            tags: T.
+        '''
+    """
+    found = tools.check(tools.load(write(tmp_path, source)), dialects.get("functiongemma"))
+    assert [str(f) for f in found] == ["f.a: the type of its items is not given: write list[…]"]
+
+
 @pytest.mark.parametrize(
     ("source", "says"),
     [
+        ("def f(): ...\n\nasync def f(): ...", "two functions are called 'f', in line 2 and in line 4"),
+        ("print(1 / 0)\ndef f(): ...\ndef f(): ...", "two functions are called 'f', in line 3 and in line 4"),
         ("def f(*args): ...", r"function f, parameter \*args: .*open-ended"),
         ("def f(**kwargs: int): ...", r"parameter \*\*kwargs: int: .*open-ended"),
         ("def f(a: int, /): ...", "parameter a: is positional-only"),

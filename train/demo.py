@@ -82,7 +82,11 @@ _ASK = {
             "get {cups} {drink} (going|ready)",
             "(make|brew) {drink}, {cups} (cups|of them)",
         ],
-        ["{cups} {drink} would be (nice|lovely|great)", "(time for|I could use) {cups} {drink}", "how about {cups} {drink}"],
+        [
+            "{cups} {drink} would be (nice|lovely|great)",
+            "(time for|I could use) {cups} {drink}",
+            "how about {cups} {drink}",
+        ],
     ),
     "grind": (
         [
@@ -124,12 +128,27 @@ _ASK = {
 }
 _NAMED = [" for {name}", ", name {name}", " with the name {name}", ", write {name} on it", ", it's for {name}"]
 _NAMED_HELD = [" and put {name} on the cup", ", {name} will pick it up"]
-_FINE = {True: [" finely", ", fine", " and make it fine", ", fine please"], False: [" coarsely", ", coarse", ", not too fine"]}
+_FINE = {
+    True: [" finely", ", fine", " and make it fine", ", fine please"],
+    False: [" coarsely", ", coarse", ", not too fine"],
+}
 _JOIN = [" and ", " and then ", ". Also, ", ", then ", ". After that "]
-_ASTRAY = ["(call|phone|ring) {name}", "what's the weather in {origin}", "play some jazz", "(open|lock) the door",
-    "tell me a joke", "(send|write) a mail to {name}", "how old are you",
-           "turn on the lights", "who is {name}", "(find|show) {origin} on the map", "wash the (cups|car)",
-           "set an alarm for {cups}", "translate {title}", "is {origin} nice in winter"]
+_ASTRAY = [
+    "(call|phone|ring) {name}",
+    "what's the weather in {origin}",
+    "play some jazz",
+    "(open|lock) the door",
+    "tell me a joke",
+    "(send|write) a mail to {name}",
+    "how old are you",
+    "turn on the lights",
+    "who is {name}",
+    "(find|show) {origin} on the map",
+    "wash the (cups|car)",
+    "set an alarm for {cups}",
+    "translate {title}",
+    "is {origin} nice in winter",
+]
 _STEPS = listed("""grind|tamp|rinse the filter|pour|wait|stir|bloom|steam the milk|add sugar|serve|heat the cup|swirl|
 press|add ice|dust with cocoa|weigh|drain|level the bed|add vanilla|shake|strain|fold in cream|taste|let it drip|
 flush the head|warm the milk|add cinnamon|chill""")
@@ -149,8 +168,11 @@ def rows(split: str, count: int, seed: int = 0) -> Iterator[Json]:
         text, answer = _row(rng, split)
         if side(text) == ("train" if split == "train" else "test") and text not in given:
             given.add(text)
-            messages: list[Json] = [{"role": "developer", "content": SENTENCE}, {"role": "user", "content": text},
-                answer]
+            messages: list[Json] = [
+                {"role": "developer", "content": SENTENCE},
+                {"role": "user", "content": text},
+                answer,
+            ]
             yield {"messages": messages}
 
 
@@ -164,8 +186,10 @@ def _row(rng: random.Random, split: str) -> tuple[str, Json]:
     tools = rng.sample(sorted(_ASK), 2 if many else 1)
     asked = [_ask(tool, values, held) for tool in tools]
     text = rng.choice(_JOIN).join(text for text, _ in asked)
-    calls = [{"type": "function", "function": {"name": tool, "arguments": arguments}} for tool, (_,
-        arguments) in zip(tools, asked)]
+    calls = [
+        {"type": "function", "function": {"name": tool, "arguments": arguments}}
+        for tool, (_, arguments) in zip(tools, asked)
+    ]
     return _tidy(text, rng), {"role": "assistant", "tool_calls": calls}
 
 

@@ -31,12 +31,51 @@ REFUSAL = {"en": "Sorry, none of my functions can do that.", "ko": "죄송하지
 PARALLEL, NONE, KOREAN = 0.25, 0.08, 0.14
 
 _QUOTABLE = ("phrase", "title", "text", "song", "task", "file", "word", "place", "item")
-_BEFORE = ["hey, ", "hi, ", "ok, ", "so, ", "please ", "can you ", "could you ", "could you please ",
-    "I'd like you to ", "would you ", "can you please ", "now ", "quick: "]
-_AFTER = [", please", ", thanks", ", thank you", " now", " please", " for me", " if you can", ", would you",
-    " right now"]
-_NO_REQUEST = ("i ", "i'", "time to", "it'", "it is", "we ", "where", "what", "how", "who", "will", "do i", "are",
-    "can i", "let", "don't", "new ")
+_BEFORE = [
+    "hey, ",
+    "hi, ",
+    "ok, ",
+    "so, ",
+    "please ",
+    "can you ",
+    "could you ",
+    "could you please ",
+    "I'd like you to ",
+    "would you ",
+    "can you please ",
+    "now ",
+    "quick: ",
+]
+_AFTER = [
+    ", please",
+    ", thanks",
+    ", thank you",
+    " now",
+    " please",
+    " for me",
+    " if you can",
+    ", would you",
+    " right now",
+]
+_NO_REQUEST = (
+    "i ",
+    "i'",
+    "time to",
+    "it'",
+    "it is",
+    "we ",
+    "where",
+    "what",
+    "how",
+    "who",
+    "will",
+    "do i",
+    "are",
+    "can i",
+    "let",
+    "don't",
+    "new ",
+)
 _JOIN = [" and ", " and then ", ". Also, ", ", then ", " and also ", ". Then ", ", and ", "; ", ". After that, ", ". "]
 _JOIN_HELD = [", plus ", ", and after that ", ". Next, ", " as well as "]
 _JOIN_KO = [" 그리고 ", "고, ", ". 그리고 ", ", "]
@@ -70,8 +109,9 @@ class Query:
         """The assistant's message."""
         if not self.calls:
             return {"role": "assistant", "content": self.refusal}
-        calls = [{"type": "function", "function": {"name": name, "arguments": arguments}} for name,
-            arguments in self.calls]
+        calls = [
+            {"type": "function", "function": {"name": name, "arguments": arguments}} for name, arguments in self.calls
+        ]
         return {"role": "assistant", "tool_calls": calls}
 
 

@@ -19,6 +19,7 @@ from typing import Any, Callable
 
 Said = tuple[str, Any]  # what the user says, what belongs into the call
 
+
 def listed(text: str) -> list[str]:
     """The entries of a table written with bars; line breaks are spaces."""
     return [" ".join(entry.split()) for entry in text.split("|")]
@@ -207,8 +208,9 @@ class Values:
         """Whom a message goes to: a first name, a full name, a relative."""
         x = self.rng.random()
         if x < 0.15:
-            return _same(self.rng.choice(["Mum", "Dad", "my sister", "my brother", "the landlord", "my boss",
-                "Grandma"]))
+            return _same(
+                self.rng.choice(["Mum", "Dad", "my sister", "my brother", "the landlord", "my boss", "Grandma"])
+            )
         first = self.first()[0]
         name = first if x < 0.65 else f"{first} {self.last()[0]}"
         return _same(name.lower() if self.rng.random() < 0.08 else name)
@@ -229,8 +231,9 @@ class Values:
         if x < 0.7:
             street = f"{rng.randint(1, 999)} {self._word().capitalize()} {rng.choice(STREETS)}"
             return _same(street + rng.choice(["", f", {town}"]))
-        owner = self.rng.choice([self.last()[0], self._word().capitalize(), f"{self._word()} {self._word()}".title(),
-            town])
+        owner = self.rng.choice(
+            [self.last()[0], self._word().capitalize(), f"{self._word()} {self._word()}".title(), town]
+        )
         return _same(f"{rng.choice(['', 'the '])}{owner} {rng.choice(SIGHTS)}")
 
     def place_ko(self) -> Said:
@@ -285,8 +288,9 @@ class Values:
         for slot, fill in (("{w}", self._word), ("{f}", lambda: self.first()[0]), ("{p}", lambda: self.pick(PLACES))):
             while slot in out:
                 out = out.replace(slot, fill(), 1)
-        out = out.replace("{day}", self.rng.choice([*DAYS, "tomorrow", "tonight"])).replace("{n}",
-            str(self.rng.randint(2, 59)))
+        out = out.replace("{day}", self.rng.choice([*DAYS, "tomorrow", "tonight"])).replace(
+            "{n}", str(self.rng.randint(2, 59))
+        )
         if self.rng.random() < 0.4:
             out = out[0].upper() + out[1:] + self.rng.choice(["", ".", "!"])
         return _same(out)
@@ -299,8 +303,11 @@ class Values:
         x = self.rng.random()
         if x < 0.5:
             return _same(f"{self.pick(SONGS_A)} {self.pick(SONGS_B)}")
-        return _same(self.rng.choice([f"{self._word()} {self._word()}".title(), f"the {self._word()}".title(),
-            self._word().title()]))
+        return _same(
+            self.rng.choice(
+                [f"{self._word()} {self._word()}".title(), f"the {self._word()}".title(), self._word().title()]
+            )
+        )
 
     def song_ko(self) -> Said:
         return _same(self.pick(THINGS_KO) + " 노래")
@@ -339,8 +346,15 @@ class Values:
 
     def email(self) -> Said:
         rng, first, last = self.rng, self.first()[0].lower(), self.last()[0].lower()
-        shapes = [first, f"{first}.{last}", first[0] + last, first + last, f"{first}{rng.randint(1, 99)}",
-            f"{first}_{last}", self._word()]
+        shapes = [
+            first,
+            f"{first}.{last}",
+            first[0] + last,
+            first + last,
+            f"{first}{rng.randint(1, 99)}",
+            f"{first}_{last}",
+            self._word(),
+        ]
         host = rng.choice(["gmail.com", "example.com", "outlook.com", "yahoo.com"])
         if rng.random() < 0.6:
             host = self._word() + rng.choice([".com", ".org", ".net", ".io", ".co.uk", ".edu", ".de", ".kr"])
@@ -367,12 +381,14 @@ class Values:
 
     def url(self) -> Said:
         before, after = self.rng.choice(["", "www.", "https://"]), self.rng.choice([".com", ".org", ".net", ".io"])
-        return _same(before + self._word() + after + self.rng.choice(["", f"/{self._word()}",
-            f"/{self._word()}/{self._word()}"]))
+        return _same(
+            before + self._word() + after + self.rng.choice(["", f"/{self._word()}", f"/{self._word()}/{self._word()}"])
+        )
 
     def file(self) -> Said:
-        stem = self.rng.choice([self._word(), f"{self._word()}_{self._word()}",
-            f"{self._word()}-{self.rng.randint(1, 99)}"])
+        stem = self.rng.choice(
+            [self._word(), f"{self._word()}_{self._word()}", f"{self._word()}-{self.rng.randint(1, 99)}"]
+        )
         return _same(f"{stem}.{self.rng.choice('pdf txt docx jpg png csv zip mp3 md xlsx'.split())}")
 
     # --- numbers --------------------------------------------------------------------------------------------------
@@ -441,8 +457,14 @@ class Values:
             return f"{hour:02d}:{minute:02d}"
         if hour == 12 and minute == 0 and x < 0.6:
             return "noon"
-        half = rng.choice([half, f" {half}", f" {half.upper()}", {"am": " in the morning"}.get(half,
-            " in the evening" if hour > 17 else " in the afternoon")])
+        half = rng.choice(
+            [
+                half,
+                f" {half}",
+                f" {half.upper()}",
+                {"am": " in the morning"}.get(half, " in the evening" if hour > 17 else " in the afternoon"),
+            ]
+        )
         if minute == 30 and x > 0.9:
             return f"half past {twelve}{half}"
         return f"{twelve}{half}" if minute == 0 and x < 0.8 else f"{twelve}:{minute:02d}{half}"
@@ -473,8 +495,14 @@ class Values:
         if self.rng.random() < 0.15:
             return day.isoformat()
         month, ending = MONTHS[day.month - 1], _ordinal(day.day)
-        said = self.rng.choice([f"{month} {day.day}", f"{month} {day.day}{ending}", f"{day.day} {month}",
-            f"the {day.day}{ending} of {month}"])
+        said = self.rng.choice(
+            [
+                f"{month} {day.day}",
+                f"{month} {day.day}{ending}",
+                f"{day.day} {month}",
+                f"the {day.day}{ending} of {month}",
+            ]
+        )
         return said if day.year == self.now.year and self.rng.random() < 0.7 else f"{said}, {day.year}"
 
     def _day_ko(self) -> tuple[str, dt.date]:
@@ -521,4 +549,3 @@ def _same(text: str) -> Said:
 
 def _ordinal(n: int) -> str:
     return "th" if 10 < n < 20 else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
-

@@ -37,7 +37,10 @@ _TURN = re.compile("<start_of_turn>|<end_of_turn>|<bos>|<eos>|<pad>")  # what wo
 _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.-]*")
 _TYPES = ("STRING", "NUMBER", "INTEGER", "BOOLEAN", "ARRAY", "OBJECT", "NULL")
 _RESERVED = ("description", "type", "properties", "required", "nullable")  # property names that the template drops
-_CHANGES_MEANING = ("nullable", "anyOf", "oneOf", "allOf", "$ref", "const")  # keywords that it drops: worth a warning
+_TOP = ("type", "properties", "required")  # the keywords of a tool's parameters that it prints
+_INNER = (*_TOP, "description", "enum", "items")  # those of a property
+_ANNOTATIONS = ("title", "$schema", "$id", "$anchor", "$comment", "$defs", "definitions")  # nothing for a model
+_NO_ITEMS = "the type of its items is not given: the model can't know what goes in"
 _MAX_DEPTH = 64  # of values: no tool takes more, and whoever walks the result may recurse
 _MAX_NUMBER = 640  # characters that every Python converts, whatever its limit is set to; longer is no number
 
@@ -47,8 +50,13 @@ _MAX_NUMBER = 640  # characters that every Python converts, whatever its limit i
 
 def check(tools: list[Tool]) -> list[Finding]:
     """What the format can't express in these declarations; `render` refuses those with an error."""
-    functions = [function_of(tool) for tool in tools]
-    return [*twice(functions), *(finding for function in functions for finding in _check_function(function))]
+    found = twice([function_of(tool) for tool in tools])
+    for number, tool in enumerate(tools, 1):
+        if isinstance(tool, dict):
+            found += _check_function(function_of(tool))
+        else:
+            found.append(Finding("error", "tools", "", f"tool {number} is not an object"))
+    return found
 
 
 def _check_function(function: dict[str, Any]) -> Iterator[Finding]:
@@ -63,6 +71,8 @@ def _check_function(function: dict[str, Any]) -> Iterator[Finding]:
         yield from _check_type(parameters, tool, "")
         if isinstance(parameters.get("type"), str) and parameters["type"].upper() != "OBJECT":
             yield Finding("warning", tool, "", f"parameters are of type {parameters['type']}, not OBJECT")
+        said_above = parameters.get("description") == function.get("description")
+        yield from _check_dropped(parameters, tool, "", (*_TOP, "description") if said_above else _TOP)
         yield from _check_properties(parameters, tool, "")
 
 
@@ -94,12 +104,10 @@ def _check_property(prop: dict[str, Any], tool: str, path: str) -> Iterator[Find
     yield from _check_description(prop, tool, path)
     yield from _check_type(prop, tool, path)
     kind = _type(prop)
-    for keyword, on in (("enum", "STRING"), ("properties", "OBJECT"), ("items", "ARRAY")):
+    for keyword, on in (("enum", "STRING"), ("properties", "OBJECT"), ("required", "OBJECT"), ("items", "ARRAY")):
         if prop.get(keyword) and kind != on:
             yield Finding("warning", tool, path, f"DROPPED: {keyword} on a {kind}; only {on} has it")
-    for keyword in _CHANGES_MEANING:
-        if keyword in prop:
-            yield Finding("warning", tool, path, f"DROPPED: {keyword} has no place in the format")
+    yield from _check_dropped(prop, tool, path, _INNER)
     if kind == "STRING" and prop.get("enum"):
         yield from _check_enum(prop["enum"], tool, path)
     elif kind == "OBJECT":
@@ -108,6 +116,21 @@ def _check_property(prop: dict[str, Any], tool: str, path: str) -> Iterator[Find
         yield from _check_properties(prop, tool, path)
     elif kind == "ARRAY" and prop.get("items"):
         yield from _check_items(prop["items"], tool, path)
+    elif kind == "ARRAY":
+        yield Finding("warning", tool, path, _NO_ITEMS)
+
+
+def _check_dropped(schema: dict[str, Any], tool: str, path: str, printed: tuple[str, ...]) -> Iterator[Finding]:
+    silent = (*printed, *_ANNOTATIONS)
+    lost = [str(key) for key, value in schema.items() if key not in silent and not _says_nothing(key, value)]
+    if lost:
+        verb = "has" if len(lost) == 1 else "have"
+        yield Finding("warning", tool, path, f"DROPPED: {', '.join(lost)} {verb} no place in the format")
+
+
+def _says_nothing(key: str, value: Any) -> bool:
+    """Whether a keyword is what holds without it: null for what may be left out, no properties but the declared."""
+    return (key == "default" and value is None) or (key == "additionalProperties" and value is False)
 
 
 def _check_enum(values: Any, tool: str, path: str) -> Iterator[Finding]:
@@ -123,6 +146,8 @@ def _check_items(items: Any, tool: str, path: str) -> Iterator[Finding]:
         yield Finding("warning", tool, path, "DROPPED: items is not a schema")
         return
     yield from _check_type(items, tool, path)
+    if _type(items) == "ARRAY" and not items.get("items"):
+        yield Finding("warning", tool, path, _NO_ITEMS)
     yield from _check_properties(items, tool, path)
     for key, value in items.items():
         if value is None:

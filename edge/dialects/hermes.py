@@ -43,8 +43,11 @@ def check(tools: list[Tool]) -> list[Finding]:
     """What the format can't express in these declarations; `render` refuses those with an error."""
     functions = [function_of(tool) for tool in tools]
     findings = twice(functions)
-    for function, tool in zip(functions, tools):
-        findings += _check_tool(function, tool)
+    for number, (function, tool) in enumerate(zip(functions, tools), 1):
+        if isinstance(tool, dict):
+            findings += _check_tool(function, tool)
+        else:
+            findings.append(Finding("error", "tools", "", f"tool {number} is not an object"))
     return findings
 
 

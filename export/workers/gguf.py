@@ -267,7 +267,13 @@ class Tokens:
             return {"tokenizer_json_checked": False}
         from tokenizers import Tokenizer
 
-        tokenizer = Tokenizer.from_file(str(file))
+        try:
+            tokenizer = Tokenizer.from_file(str(file))
+        except Exception as error:  # the package has no finer one
+            raise EdgeError(
+                f"{file}: not a tokenizer that can be read: {error}",
+                "copy it from the base model again, as it was trained with",
+            ) from None
         wrong = token_check.differing(self.pairs, lambda t: list(tokenizer.encode(t, add_special_tokens=False).ids))
         token_check.refuse([w for w in wrong if not token_check.exotic(w[0])], len(self.pairs), str(file))
         return {"tokenizer_json_checked": True, "tokenizer_json_exotic_mismatches": len(wrong)}

@@ -13,8 +13,7 @@
 """Worker: the embedded base model, trained from scratch on `edge.train.generator`. Tokenizer, model, training, scores.
 
 Request: {"out": folder, "minutes": CPU minutes, "seed": 1, "threads": 1, "every": minutes between checkpoints,
-"steps": at most so many, "rows": rows per evaluation set at the end, "size": changes to `SIZE`, "start": a folder that this
-worker made: go on from its weights and its tokenizer, with as many tools in a prompt as there are from the first step}.
+"steps": at most so many, "rows": rows per evaluation set at the end, "size": changes to `SIZE`}.
 Answer: {"steps", "examples", "cpu_minutes", "parameters", "seed", "size", "curve": [{"minutes", "steps", "examples",
 "loss", "scores"}], "scores": {set: {"exact", "rows"}}}.
 
@@ -37,7 +36,6 @@ import functools
 import json
 import math
 import random
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -103,16 +101,10 @@ def main(request: Json, reply: Any) -> Json:
     out, seed = Path(request["out"]), int(request.get("seed", 1))
     torch.manual_seed(seed)
     size = {**SIZE, **request.get("size", {})}
-    start = request.get("start")
-    if start:
-        for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json"):
-            shutil.copy2(Path(start) / name, out / name)
     if not (out / "tokenizer.json").exists():
         reply.log(f"tokenizer: {build_tokenizer(out, size['vocabulary'], seed)}")
     words = Words(out)
     run = Run(new_model(words, size, seed), words, seed, float(request["minutes"]))
-    if start:
-        run.begin_with(Path(start) / "model.safetensors")
     run.resume(out / "checkpoint.pt")
     train(run, out, request, reply)
     scores = run.scores(int(request.get("rows", 1000)))
@@ -635,14 +627,6 @@ class Run:
         self.step = self.examples = 0
         self.minutes_used, self.loss = 0.0, float("nan")
         self.curve: list[Json] = []
-        self.stages = STAGES
-
-    def begin_with(self, weights: Path) -> None:
-        from safetensors.torch import load_file
-
-        kept = {name: tensor.float() for name, tensor in load_file(weights).items()}
-        self.model.load_state_dict(kept, strict=False)  # the output matrix is the embedding, and isn't stored
-        self.stages = STAGES[-1:]
 
     def resume(self, path: Path) -> None:
         import torch
@@ -676,7 +660,7 @@ class Run:
         from torch.nn import functional
 
         started = time.process_time()
-        most = next(tools for share, tools in self.stages if self.minutes_used < share * self.minutes)
+        most = next(tools for share, tools in STAGES if self.minutes_used < share * self.minutes)
         found, right, of = logits(self.model, draw(self.words, self.seed, self.step, most))
         loss = functional.cross_entropy(found, right, reduction="none")
         weight = torch.bincount(of).float()[of] ** -0.5
