@@ -94,8 +94,15 @@ def build(
 def added_tokens(folder: Folder) -> dict[int, Json]:
     """id -> {"content", "special"}, from whichever of the three files has them.
 
-    Raises: EdgeError if two files give one id to different tokens.
+    Raises: EdgeError if two files give one id to different tokens, or one has no such list.
     """
+    try:
+        return _added_tokens(folder)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise EdgeError(f"{folder.path}: the added tokens of its tokenizer can't be read: {error!r}", _CARRY) from None
+
+
+def _added_tokens(folder: Folder) -> dict[int, Json]:
     found: dict[int, Json] = {}
     sources = (
         ("added_tokens.json", {n: {"content": text} for text, n in folder.json("added_tokens.json").items()}),

@@ -458,6 +458,9 @@ def test_tokenizers_that_would_not_work(tmp_path):
     (folder / "tokenizer.json").write_text('{"model": {"type": "BPE"}}')
     with pytest.raises(EdgeError, match=r"tokenizer\.json: not a tokenizer"):
         export(folder, tmp_path / "out", ["f16"])
+    (folder / "tokenizer.json").write_text('{"added_tokens": [{"content": "<escape>"}]}')
+    with pytest.raises(EdgeError, match="the added tokens of its tokenizer can't be read"):
+        export(folder, tmp_path / "out", ["f16"])
     model.unlink()
     with pytest.raises(EdgeError, match=r"tokenizer\.model: missing; it holds the pieces' scores"):
         export(folder, tmp_path / "out", ["f16"])
