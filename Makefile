@@ -23,13 +23,13 @@ lint: install-dev
 	$(V)/mypy edge train/readers export bench devices
 
 bench-270m: $(STAMP)  ## the 270M architecture with random weights: size, speed and memory of every GGUF quantisation
-	$(V)/python -m edge.bench.suites.gguf_270m
+	$(V)/python -P -m edge.bench.suites.gguf_270m
 
 tiny: $(STAMP)  ## train the embedded model again
 	$(V)/edge tiny
 
 pins: $(STAMP)  ## resolve the environments of the workers anew
-	$(V)/python -c "from edge import environments as e; [print(s, len(e.pin(s))) for s in e.scripts()]"
+	$(V)/python -P -c "from edge import environments as e; [print(s, len(e.pin(s))) for s in e.scripts()]"
 
 install: $(STAMP)
 
