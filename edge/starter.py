@@ -11,7 +11,7 @@ from edge.project import KEYS, REQUIRED
 from edge.records import write_text
 from edge.train import demo
 
-TRAIN_ROWS, EVAL_ROWS = 640, 300
+TRAIN_ROWS, EVAL_ROWS = 480, 300
 
 
 def write(folder: Path) -> list[Path]:

@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-BATCH = 32
+BATCH_TOKENS = 32_000  # prompt and answer of all rows in a batch: 60 short ones, 31 of a thousand tokens
 ENVIRONMENT = {"GOMP_SPINCOUNT": "2000"}  # as for llama.cpp
 
 
@@ -50,14 +50,19 @@ class Model:
         import transformers
 
         version = f"transformers {transformers.__version__}, torch {torch.__version__}"
-        return {"runtime_version": version, "settings": {"dtype": "float32", "batch": BATCH, **ENVIRONMENT}}
+        return {
+            "runtime_version": version,
+            "settings": {"dtype": "float32", "batch_tokens": BATCH_TOKENS, **ENVIRONMENT},
+        }
 
     def generate(self, rows: list[dict[str, Any]], max_tokens: int) -> Iterator[dict[str, Any]]:
-        """Longest rows together, so that a batch is padded little."""
+        """Rows of like length together, so that a batch is padded little."""
         encoded = [(r["id"], self._tokenizer(r["prompt"], add_special_tokens=False).input_ids) for r in rows]
-        encoded.sort(key=lambda r: len(r[1]))
-        for start in range(0, len(encoded), BATCH):
-            yield from self._batch(encoded[start : start + BATCH], max_tokens)
+        encoded.sort(key=lambda r: len(r[1]), reverse=True)
+        while encoded:
+            size = max(1, BATCH_TOKENS // (len(encoded[0][1]) + max_tokens))
+            yield from self._batch(encoded[:size], max_tokens)
+            encoded = encoded[size:]
 
     def _batch(self, batch: list[tuple[str, list[int]]], max_tokens: int) -> Iterator[dict[str, Any]]:
         import torch

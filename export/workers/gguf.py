@@ -1,5 +1,5 @@
 # /// script
-# requires-python = ">=3.11,<3.13"
+# requires-python = ">=3.11,<3.14"
 # dependencies = [
 #     "gguf==0.19.0",
 #     "numpy==2.4.6",

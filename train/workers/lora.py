@@ -196,12 +196,13 @@ def trainer_class() -> type:
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
             inner = self.accelerator.unwrap_model(model).get_base_model()
-            hidden = inner.model(
-                input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
-            )
             labels = inputs["labels"][:, 1:]
             known = labels != -100
-            logits = inner.lm_head(hidden.last_hidden_state[:, :-1][known]).float()
+            with self.accelerator.autocast():  # which else wraps the forward that is gone round here
+                hidden = inner.model(
+                    input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
+                )
+                logits = inner.lm_head(hidden.last_hidden_state[:, :-1][known]).float()
             total = torch.nn.functional.cross_entropy(logits, labels[known], reduction="sum")
             loss = total / (num_items_in_batch if num_items_in_batch is not None else known.sum())
             return (loss, {}) if return_outputs else loss
