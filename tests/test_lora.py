@@ -71,12 +71,14 @@ def test_a_loss_that_is_no_number_ends_it(tmp_path):
     assert "learning_rate" in caught.value.hint and not (tmp_path / "out").exists()
 
 
-def test_a_tokenizer_without_the_function_tokens(tmp_path):
+@pytest.mark.parametrize("files", [("tokenizer.json",), ("tokenizer.json", "tokenizer_config.json")])
+def test_a_tokenizer_without_the_function_tokens(tmp_path, files):
+    """Left in tokenizer_config.json alone, the token gets an id past the embedding."""
     base = tmp_path / "plain"
     base.mkdir()
     for file in tiny.SHIPPED.iterdir():
         text = file.read_bytes()
-        if file.name == "tokenizer.json":
+        if file.name in files:
             text = text.replace(b"<start_function_call>", b"<some_other_mark>")
         (base / file.name).write_bytes(text)
     with pytest.raises(EdgeError, match="doesn't hold <start_function_call>"):

@@ -109,7 +109,11 @@ def tokenise(request: dict[str, Any], tokenizer: Any) -> list[dict[str, list[int
 
 def refuse_plain_tokenizer(request: dict[str, Any], tokenizer: Any) -> None:
     """Spelled out in ordinary pieces, the markers of a call would be learned as text and stop nothing."""
-    missing = [t for t in request["function_tokens"] if len(tokenizer(t, add_special_tokens=False).input_ids) != 1]
+    rows = json.loads((Path(request["checkpoint"]) / "config.json").read_text(encoding="utf-8"))["vocab_size"]
+    ids = {t: tokenizer(t, add_special_tokens=False).input_ids for t in request["function_tokens"]}
+    missing = [
+        t for t, found in ids.items() if len(found) != 1 or found[0] >= rows
+    ]  # a token may lie past the embedding
     if missing:
         raise EdgeError(
             f"{request['checkpoint']}: its tokenizer doesn't hold {', '.join(missing)} as single tokens",
