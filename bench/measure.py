@@ -87,6 +87,7 @@ def measure(
         return kept
     rows = [json.loads(line) for line in workload.read_text(encoding="utf-8").splitlines()]
     partial = Partial(result.with_suffix(".samples"), mark)
+    started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     before = device.vitals()
     session = Session(subject, settings, device, environment, result.with_suffix(".log"))
     failure: Json | None = None
@@ -121,7 +122,7 @@ def measure(
         temperature_after_c=after["temperature_c"],
         clock_before_hz=before["clock_hz"],
         clock_after_hz=after["clock_hz"],
-        started_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        started_at=started,
         error=failure,
     )
     records.save(measurement, result)

@@ -39,9 +39,10 @@ def path() -> Path:
 
 
 def cache() -> Path:
+    """Where the zips lie: under EDGE_CACHE, or the user's cache folder."""
     from platformdirs import user_cache_path
 
-    return user_cache_path("edgecall") / "code"
+    return Path(os.environ.get("EDGE_CACHE") or user_cache_path("edgecall")) / "code"
 
 
 def build() -> bytes:

@@ -191,7 +191,8 @@ def _workload_row(row: Row, declared: list[Tool], dialect: dialects.Dialect) -> 
 
 
 def _write_lines(path: Path, rows: Iterable[Json]) -> None:
-    records.write_text(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
+    """JSON lines in ASCII: U+2028 and its like are line ends to `str.splitlines`, and people do paste them."""
+    records.write_text(path, "".join(json.dumps(r) + "\n" for r in rows))
 
 
 # --- checkpoints ------------------------------------------------------------------------------------------------------

@@ -212,6 +212,19 @@ def test_rejected_rows_are_counted_and_kept(tmp_path, capsys):
     assert "rows rejected" in capsys.readouterr().err
 
 
+def test_odd_line_separators_in_a_row_stay_in_it(tmp_path):
+    folder = small(tmp_path / "app")
+    for name in ("train.jsonl", "eval.jsonl"):
+        row = json.loads((folder / name).read_text(encoding="utf-8").split("\n")[0])
+        row["messages"][1]["content"] += " \u2028 \u0085 end"
+        with (folder / name).open("a", encoding="utf-8") as f:
+            f.write(json.dumps(row, ensure_ascii=False) + "\n")
+    data = pipeline.read_data(project.load(folder), Console(quiet=True))
+    for file, rows in ((data.training, 65), (data.workload, ROWS + 1)):
+        read = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]  # as workers read it
+        assert len(read) == rows and "\u2028 \u0085 end" in read[-1]["prompt"]
+
+
 def test_rows_of_the_other_split_are_left_out(tmp_path, capsys):
     folder = small(tmp_path / "app")
     lines = (folder / "train.jsonl").read_text().splitlines()
