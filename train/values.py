@@ -143,6 +143,9 @@ def side(text: str) -> str:
     return "test" if zlib.crc32(text.lower().encode()) % 7 == 0 else "train"
 
 
+KNOWN = [word for word in WORDS if side(word) == "train"]  # for names and choices: declared, hence seen, in training
+
+
 class Values:
     """A source of values of one half.
 
