@@ -6,7 +6,7 @@ STAMP := .venv/.edge-ready
 # A strict editable install links single files, so a new file (a newer folder) means installing again.
 FOLDERS := $(shell find edge train export bench devices -type d -not -name __pycache__)
 
-.PHONY: demo test check lint help install bench-270m tiny pins clean
+.PHONY: demo test check lint help install bench-270m bench-sensitivity tiny pins clean
 
 demo: $(STAMP)  ## tune, export, measure and report in ./demo
 	$(V)/edge demo
@@ -25,8 +25,11 @@ lint: install-dev
 bench-270m: $(STAMP)  ## the 270M architecture with random weights: size, speed and memory of every GGUF quantisation
 	$(V)/python -P -m edge.bench.suites.gguf_270m
 
+bench-sensitivity: $(STAMP)  ## what each quantisation loses on the embedded model, over 1000 rows
+	$(V)/python -P -m edge.bench.suites.sensitivity
+
 tiny: $(STAMP)  ## train the embedded model again
-	$(V)/edge tiny
+	$(V)/edge tiny train
 
 pins: $(STAMP)  ## resolve the environments of the workers anew
 	$(V)/python -P -c "from edge import environments as e; [print(s, len(e.pin(s))) for s in e.scripts()]"

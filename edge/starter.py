@@ -6,20 +6,22 @@ import json
 import re
 from pathlib import Path
 
+from edge.console import Console
 from edge.errors import EdgeError
-from edge.project import KEYS, REQUIRED
+from edge.project import EMBEDDED, KEYS, REQUIRED
 from edge.records import write_text
-from edge.train import demo
+from edge.train import demo, tiny
 
 TRAIN_ROWS, EVAL_ROWS = 480, 300
+SCRATCH, SCRATCH_STEPS, SCRATCH_ROWS = "base", 1200, 100  # folder, length and examination of a base trained live
 
 
-def write(folder: Path) -> list[Path]:
+def write(folder: Path, base: str = EMBEDDED) -> list[Path]:
     """Write edge.toml, tools.py, train.jsonl and eval.jsonl. Raises EdgeError rather than overwrite one."""
     template = Path(__file__).with_name("template.toml").read_text(encoding="utf-8")
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.absolute().name).strip("-.") or "app"
     texts = {
-        "edge.toml": template.replace("{name}", name),
+        "edge.toml": template.replace("{name}", name).replace(f'"{EMBEDDED}" ', f'"{base}" ', 1),
         "tools.py": demo.tools_source(),
         "train.jsonl": _lines("train", TRAIN_ROWS),
         "eval.jsonl": _lines("eval", EVAL_ROWS),
@@ -30,6 +32,15 @@ def write(folder: Path) -> list[Path]:
     for file, text in texts.items():
         write_text(folder / file, text)
     return [folder / file for file in texts]
+
+
+def train_base(folder: Path, console: Console) -> None:
+    """Train the base model of a demo written for that, unless it is there. Raises EdgeError for other projects."""
+    if f'base = "{SCRATCH}"' not in (folder / "edge.toml").read_text(encoding="utf-8"):
+        raise EdgeError(f"{folder}: a project with another base model is there", "give --from-scratch a new folder")
+    if not (folder / SCRATCH / "CARD.md").exists():
+        console.say(f"a base model from nothing: {SCRATCH_STEPS} steps, some minutes; the embedded one took far more")
+        tiny.make(folder / SCRATCH, console, SCRATCH_STEPS, rows=SCRATCH_ROWS)
 
 
 def explain() -> str:

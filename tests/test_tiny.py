@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from edge import environments, worker
+from edge.bench.stats import proportion
+from edge.console import Console
 from edge.dialects import functiongemma
 from edge.records import Checkpoint, digest_file, digest_folder, load
 from edge.train import tiny
@@ -34,7 +37,7 @@ def test_it_is_whole_and_small() -> None:
 
 
 def test_the_card_has_the_digests_of_the_files() -> None:
-    told = dict(re.findall(r"\| `([\w.]+)` \| [\d,]+ \| `([0-9a-f]{64})` \|", (tiny.SHIPPED / "CARD.md").read_text()))
+    told = dict(re.findall(r"\| `([\w.]+)` \| [\d,]+ \| `([0-9a-f]{64})` \|", card()))
     assert set(told) == FILES - {"CARD.md", "checkpoint.json"}
     record = load(Checkpoint, tiny.SHIPPED / "checkpoint.json")
     assert record.digest == digest_folder(tiny.SHIPPED) and record.notices == []  # ours, so no notice of Gemma's
@@ -78,11 +81,65 @@ def test_weights_are_finite_bfloat16() -> None:
     assert not [i for i in full if weights[2 * i] & 0x80]  # bits set, and the last of them lies in the low byte
 
 
+def python() -> Path:
+    with Console(quiet=True) as console:
+        return environments.ensure(environments.spec(environments.script("tiny")), console).python
+
+
+@pytest.mark.slow
+def test_training_computes_what_the_library_computes_and_starts_able_to_copy(tmp_path: Path) -> None:
+    script, request = Path(__file__).parent / "workers" / "scratch.py", {"tokenizer": str(tiny.SHIPPED)}
+    found = worker.run(script, request, tmp_path / "out", python=python())
+    assert found["difference"] < 2e-5
+    assert found["copied"]["copying"] > 0.9 and found["copied"]["plain"] < 0.1
+
+
 @pytest.mark.slow
 def test_a_short_training_makes_a_whole_folder(tmp_path: Path) -> None:
-    from edge.console import Console
-
     with Console(quiet=True) as console:
-        answer = tiny.make(tmp_path / "model", console, minutes=5, steps=3, rows=5)
-    assert answer["steps"] == 3
+        made = tiny.make(tmp_path / "model", console, steps=4, rows=5, every=2)
+    assert made["training"]["steps"] == 4 and len(made["training"]["curve"]) == 2
     assert {f.name for f in (tmp_path / "model").iterdir()} == FILES
+
+
+def interrupt(done: Any, total: Any, what: str) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    how: dict[str, Any] = {"python": python(), "keep_partial": True}
+    request = {"steps": 4, "seed": 3, "threads": 1, "every": 2, "rows": 5}
+    worker.run(environments.script("tiny"), request, tmp_path / "whole", **how)
+    with pytest.raises(KeyboardInterrupt):
+        worker.run(environments.script("tiny"), request, tmp_path / "parts", progress=interrupt, **how)
+    going_on: list[Any] = []
+    worker.run(
+        environments.script("tiny"), request, tmp_path / "parts", progress=lambda *at: going_on.append(at), **how
+    )
+    assert going_on[0][0] == 4  # not from the start
+    whole, parts = (tmp_path / name / "model.safetensors" for name in ("whole", "parts"))
+    assert whole.read_bytes() == parts.read_bytes()
+
+
+@pytest.mark.slow
+def test_the_card_says_what_an_examination_finds() -> None:
+    """On fewer rows than the card's; so a generator that changed under the model is noticed too."""
+    told = {m[1]: float(m[2]) for m in re.finditer(r"^\| ([\w ,]+) \| ([\d.]+) \| [\d.]+ to", card(), re.M)}
+    with Console(quiet=True) as console:
+        found = tiny.score(tiny.SHIPPED, console, rows=200)
+    for name in ("seen phrasings", "unseen phrasings", "parallel calls"):
+        got = proportion(found["sets"][name]["right"], found["sets"][name]["rows"])
+        assert got.low - 0.03 <= told[name] <= got.high + 0.03, name
+
+
+def card() -> str:
+    return (tiny.SHIPPED / "CARD.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_rounding_to_fewer_bits_loses_more() -> None:
+    with Console(quiet=True) as console:
+        right = [tiny.score(tiny.SHIPPED, console, 60, fake)["sets"]["seen phrasings"]["right"]
+                 for fake in (None, "int8", "int2-block32")]  # fmt: skip
+    assert abs(right[0] - right[1]) <= 3 and right[2] < right[0] / 2

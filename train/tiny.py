@@ -1,11 +1,12 @@
-"""`make tiny`: the shipped base model once more, from nothing, with its card.
+"""`edge tiny`: the shipped base model once more, from nothing, with its card; and the scores of such a model.
 
-The training is a worker (`workers/tiny.py`); here are the folder that ships, `edge-tiny`, and the model card. The card
-is written from what the worker measured, and tells the digests of the files beside it.
+The training is a worker (`workers/tiny.py`, its parts in `scratch/`), so is the examination (`workers/exam.py`); here
+are the folder that ships, `edge-tiny`, and the model card, which is written from what the two measured.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,50 +18,73 @@ from edge.records import Checkpoint, digest_file, digest_folder, save, write_tex
 Json = dict[str, Any]
 
 SHIPPED = Path(__file__).parent / "edge-tiny"
-MINUTES, SEED = 18.0, 1  # what the shipped model was trained with
+STEPS, SEED = 24000, 1  # what the shipped model was trained with
+ROWS = 1000  # questions in each set of the card
 
 
-def make(out: Path, console: Console, minutes: float = MINUTES, seed: int = SEED, **more: Any) -> Json:
-    """Train into `out` (replaced whole when done; a stopped run goes on), write the card, return the worker's answer.
+def make(out: Path, console: Console, steps: int = STEPS, seed: int = SEED, rows: int = ROWS, **more: Any) -> Json:
+    """Train into `out` (replaced whole when done; a stopped run goes on), examine, write the card.
 
-    minutes: CPU minutes of training, besides the scoring. more: further fields of the worker's request.
+    steps: of `HEADS` times `QUESTIONS` examples. rows: questions in each set of the card. more: further fields of the
+    worker's request. Returns {"training": …, "scores": …}, the two workers' answers.
     """
-    script = environments.script("tiny")
-    environment = environments.ensure(environments.spec(script), console)
-    request = {"minutes": minutes, "seed": seed, **more}
-    with console.task(f"training {out.name}") as progress:
-        answer = worker.run(script, request, out, python=environment.python, progress=progress, keep_partial=True)
-    write_text(out / "CARD.md", card(out, answer))
+    request = {"steps": steps, "seed": seed, "threads": os.cpu_count(), **more}
+    training = _run("tiny", request, out, console, f"training {out.name}", keep_partial=True)
+    scores = score(out, console, rows)
+    write_text(out / "CARD.md", card(out, training, scores))
     save(Checkpoint(digest_folder(out), ".", "functiongemma", source="edge-tiny"), out / "checkpoint.json")
-    return answer
+    return {"training": training, "scores": scores}
 
 
-def card(folder: Path, answer: Json) -> str:
+def score(model: Path, console: Console, rows: int = ROWS, fake: str | None = None) -> Json:
+    """Exact match on held-out rows: {"sets", "tools", "languages", "kinds": {name: {"right", "rows"}}}.
+
+    rows: questions a set. fake: round the weights first, as `scratch/rounding.py` names it.
+    """
+    request = {"model": str(model.resolve()), "rows": rows, "threads": os.cpu_count(), "fake": fake}
+    return _run("exam", request, None, console, f"examining {model.name}" + (f" as {fake}" if fake else ""))
+
+
+def _run(name: str, request: Json, out: Path | None, console: Console, label: str, **how: Any) -> Json:
+    script = environments.script(name)
+    environment = environments.ensure(environments.spec(script), console)
+    with console.task(label) as progress:
+        return worker.run(script, request, out, python=environment.python, progress=progress, **how)
+
+
+def card(folder: Path, training: Json, scores: Json) -> str:
     """The model card: purpose, recipe, scores with intervals, digests."""
-    files = sorted(f for f in folder.iterdir() if f.suffix != ".md")
+    files = sorted(f for f in folder.iterdir() if f.suffix != ".md" and f.name != "checkpoint.json")
     return _CARD.format(
-        parameters=answer["parameters"],
+        **{key: training[key] for key in ("parameters", "steps", "examples", "seed", "threads")},
+        minutes=training["minutes"],
+        cpu_minutes=training["cpu_minutes"],
         megabytes=sum(f.stat().st_size for f in files) / 1e6,
-        steps=answer["steps"],
-        examples=answer["examples"],
-        minutes=answer["cpu_minutes"],
-        seed=answer["seed"],
-        size=", ".join(f"{k.replace('_', ' ')} {v}" for k, v in answer["size"].items()),
-        scores="\n".join(_score(name, s["exact"], s["rows"]) for name, s in answer["scores"].items()),
-        curve="\n".join(_point(p) for p in answer["curve"]),
+        size=", ".join(f"{k.replace('_', ' ')} {v}" for k, v in training["size"].items()),
+        sets=table(scores["sets"]),
+        languages=table(scores["languages"]),
+        kinds=table(scores["kinds"]),
+        tools=table(dict(sorted(scores["tools"].items()))),
+        curve="\n".join(_point(p) for p in training["curve"]),
+        head=" | ".join(training["curve"][0]["scores"]) if training["curve"] else "",
+        rule="|---" * (4 + len(training["curve"][0]["scores"]) if training["curve"] else 4) + "|",
         digests="\n".join(f"| `{f.name}` | {f.stat().st_size:,} | `{digest_file(f)}` |" for f in files),
     )
 
 
-def _score(name: str, exact: float, rows: int) -> str:
-    share = proportion(round(exact * rows), rows)
-    return f"| {name} | {exact:.3f} | {share.low:.3f} to {share.high:.3f} | {rows} |"
+def table(scores: Json) -> str:
+    """Lines of a Markdown table: name, share of exact answers, 95 % interval (Wilson), rows."""
+    lines = []
+    for name, found in scores.items():
+        share = proportion(found["right"], found["rows"])
+        exact = found["right"] / found["rows"]
+        lines.append(f"| {name} | {exact:.3f} | {share.low:.3f} to {share.high:.3f} | {found['rows']} |")
+    return "\n".join(lines)
 
 
 def _point(point: Json) -> str:
-    scores = point["scores"]
-    shown = [f"{scores[k]['exact']:.2f}" for k in ("seen phrasings", "unseen phrasings", "unseen tools", "parallel")]
-    return f"| {point['minutes']:.0f} | {point['examples']:,} | {point['loss']:.3f} | {' | '.join(shown)} |"
+    shown = " | ".join(f"{score:.2f}" for score in point["scores"].values())
+    return f"| {point['minutes']:.0f} | {point['steps']:,} | {point['examples']:,} | {point['loss']:.3f} | {shown} |"
 
 
 _CARD = """# edge-tiny
@@ -79,24 +103,38 @@ architecture and the wire format. Licence: Apache-2.0, as the project.
 {size}.
 Every sixth layer is global. Tied embeddings, bfloat16. SentencePiece BPE with byte fallback and split digits.
 
-{examples:,} examples in {steps:,} steps, {minutes:.0f} CPU minutes on one thread, seed {seed}: `train/workers/tiny.py`
-says how (a start that can copy, AdamW, heads shared by ten questions), `train/generator.py` what from. To repeat it:
-`make tiny`. The time decides how far it gets, so another machine gives other weights, and scores like these.
+{examples:,} examples in {steps:,} steps, {minutes:.0f} minutes on {threads} threads of a CPU ({cpu_minutes:.0f} CPU
+minutes), seed {seed}: `train/workers/tiny.py` says how, `train/scratch/` has the parts, `train/generator.py` and
+`train/toolset/` say what from. To repeat it: `edge tiny train`; the weights then are the same but for rounding.
 
 ## Scores
 
-Exact match, greedy: calls in order, names and arguments equal, nothing dropped. All values are unseen words. Each set
-is drawn by `train/generator.py` with a fixed seed. Where no tool fits, any answer without a call is right. A score
-near 0 means just that: these minutes were too few to learn it.
+Exact match, greedy: calls in order, names and arguments equal, nothing dropped. Weights as they ship. All values are
+words that training never saw. Each set is drawn by `train/generator.py` with a fixed seed, which no decision looked
+at. Where no tool fits, any answer without a call is right. To repeat it: `edge tiny score`.
 
 | set | exact | 95 % interval (Wilson) | rows |
 |---|---|---|---|
-{scores}
+{sets}
 
-On the way (100 rows a set, so within 0.1):
+| language | exact | 95 % interval | rows |
+|---|---|---|---|
+{languages}
 
-| CPU minutes | examples | loss | seen phrasings | unseen phrasings | unseen tools | parallel |
-|---|---|---|---|---|---|---|
+| kind of row | exact | 95 % interval | rows |
+|---|---|---|---|
+{kinds}
+
+Single calls in English by tool, seen and unseen phrasings together ("composed" are all made-up tools):
+
+| tool | exact | 95 % interval | rows |
+|---|---|---|---|
+{tools}
+
+On the way (100 other rows a set, so within 0.1):
+
+| minutes | steps | examples | loss | {head} |
+{rule}
 {curve}
 
 ## Files
