@@ -298,13 +298,14 @@ def gguf(
     from edge import environments
     from edge.console import Console
     from edge.export import gguf as exporter
+    from edge.export import job
     from edge.export.quantisations import parse_all
     from edge.project import valid_name
 
     parse_all(list(quantisations))
     name = valid_name(name or checkpoint.resolve().name, "--name")
     with Console(quiet) as console:
-        source = exporter.read_checkpoint(checkpoint, dialect)
+        source = job.read_checkpoint(checkpoint, dialect)
         made = exporter.export(source, list(quantisations), out, name, console,
                                lambda spec: environments.ensure(spec, console))  # fmt: skip
     if as_json:

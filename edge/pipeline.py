@@ -26,7 +26,7 @@ from edge.devices.local import Local
 from edge.dialects import Tool
 from edge.environments import Builder, Spec
 from edge.errors import EdgeError, MissingError
-from edge.export import checkpoint, gguf
+from edge.export import checkpoint, gguf, job
 from edge.export.quantisations import parse_all
 from edge.project import EMBEDDED, RUNTIMES, Project
 from edge.records import Artifact, Checkpoint, Json, Measurement, Report
@@ -205,10 +205,10 @@ def find_base(project: Project, console: Console, builder: Builder) -> Checkpoin
     """
     if project.base == EMBEDDED:
         folder = Path(readers.__file__).parents[1] / EMBEDDED
-        return gguf.read_checkpoint(folder, project.dialect, EMBEDDED)
+        return job.read_checkpoint(folder, project.dialect, EMBEDDED)
     local = project.folder / Path(project.base).expanduser()
     if local.is_dir():
-        return gguf.read_checkpoint(local, project.dialect, project.base)
+        return job.read_checkpoint(local, project.dialect, project.base)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", project.base):
         raise EdgeError(
             f"{project.file}: base {project.base!r} is no folder and no hub id",
@@ -229,7 +229,7 @@ def fetch(model: str, out: Path, dialect: str, console: Console, builder: Builde
             request = {"model": name, "revision": revision or None}
             worker.run(script, request, out, python=environment.python, progress=progress, keep_partial=True)
         _finish(out, key)
-    return gguf.read_checkpoint(out, dialect, model)
+    return job.read_checkpoint(out, dialect, model)
 
 
 def refuse_full_disk(project: Project, base: Checkpoint) -> None:
@@ -254,7 +254,7 @@ def tune(project: Project, base: Checkpoint, data: Data, console: Console, build
     key = _key(script, {"base": base.digest, "rows": records.digest_file(data.training), "options": project.training})
     if _done(out, key):
         console.say("= tuned: trained already")
-        return gguf.read_checkpoint(out, project.dialect)
+        return job.read_checkpoint(out, project.dialect)
     _forget_other(out, key)
     environment = builder.get(environments.spec(script))
     request = {

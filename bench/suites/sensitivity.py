@@ -26,7 +26,7 @@ from edge.console import Console
 from edge.devices.local import Local
 from edge.dialects import functiongemma
 from edge.errors import EdgeError
-from edge.export import gguf
+from edge.export import gguf, job
 from edge.records import Json
 from edge.train import tiny
 from edge.train.generator import rows as generate
@@ -73,7 +73,7 @@ def workload(path: Path, count: int) -> list[Json]:
 
 def real_ones(model: Path, rows: list[Json], out: Path, console: Console) -> Json:
     """Every quantisation through llama.cpp: {"runtime", "threads", "rows", "real": {name: figures}}."""
-    source = gguf.read_checkpoint(model, "functiongemma")
+    source = job.read_checkpoint(model, "functiongemma")
     made = gguf.export(
         source, list(KINDS), out / "gguf", model.name, console, lambda spec: environments.ensure(spec, console)
     )
