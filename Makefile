@@ -20,7 +20,7 @@ check: install-dev lint  ## the fast part
 lint: install-dev
 	$(V)/ruff check .
 	$(V)/ruff format --check .
-	$(V)/mypy edge train/readers export bench devices
+	$(V)/mypy edge train/readers train/data export bench devices
 
 bench-270m: $(STAMP)  ## the 270M architecture with random weights: size, speed and memory of every GGUF quantisation
 	$(V)/python -P -m edge.bench.suites.gguf_270m

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge import __version__
+from edge.commands import artifacts
 from edge.commands.data import data
+from edge.commands.tiny import tiny
 from edge.errors import EdgeError
 
 if TYPE_CHECKING:
@@ -261,7 +263,10 @@ def _lines(results: Iterable[dict[str, Any]]) -> None:
         raise click.exceptions.Exit(1)
 
 
+main.add_command(artifacts.inspect)
+main.add_command(artifacts.lint)
 main.add_command(data)
+main.add_command(tiny)
 
 
 # --- export -----------------------------------------------------------------------------------------------------------
@@ -316,61 +321,6 @@ def gguf(
         click.echo(f"not made: {lack['what']} {lack['why']}", err=True)
     if made.missing:
         raise click.exceptions.Exit(3)
-
-
-# --- the embedded model -----------------------------------------------------------------------------------------------
-
-
-@main.group(cls=Group)
-def tiny() -> None:
-    """The embedded base model, edge-tiny: train it again, or examine one.
-
-    \b
-    edge tiny score                              what the card of the shipped one says
-    edge tiny train build/mine --steps 2000      a smaller one, in some ten minutes
-    edge tiny score build/mine --rows 300 --json
-    """
-
-
-@tiny.command("train")
-@click.argument("out", type=FOLDER, default="build/edge-tiny")
-@click.option("--steps", type=click.IntRange(min=1), help="Of 20 examples each [default: what the shipped one took].")
-@click.option("--seed", type=int, help="Of weights and data [default: the shipped one's].")
-@click.option("--plain", is_flag=True, help="Start from random weights only, without those that can copy.")
-@AS_JSON
-@QUIET
-def tiny_train(out: Path, steps: int | None, seed: int | None, plain: bool, as_json: bool, quiet: bool) -> None:
-    """Train the embedded base model from nothing into OUT. A stopped training goes on where it was.
-
-    The shipped one took well over an hour on two cores. OUT also gets the model card, with scores.
-    """
-    from edge.console import Console
-    from edge.train import tiny as trainer
-
-    start = "plain" if plain else "copying"
-    with Console(quiet) as console:
-        made = trainer.make(out, console, steps or trainer.STEPS, trainer.SEED if seed is None else seed, start=start)
-    click.echo(json.dumps(made) if as_json else out / "CARD.md")
-
-
-@tiny.command("score")
-@click.argument("model", type=click.Path(exists=True, file_okay=False, path_type=Path), required=False)
-@click.option("--rows", type=click.IntRange(min=1), default=1000, show_default=True, help="Questions in each set.")
-@click.option("--fake", metavar="KIND", help="Round the weights first, as a quantisation would: int8, int4-block32, …")
-@AS_JSON
-@QUIET
-def tiny_score(model: Path | None, rows: int, fake: str | None, as_json: bool, quiet: bool) -> None:
-    """Exact match of MODEL (default: the shipped one) on held-out rows: by set, tool, language and kind of row."""
-    from edge.console import Console
-    from edge.train import tiny as trainer
-
-    with Console(quiet) as console:
-        scores = trainer.score(model or trainer.SHIPPED, console, rows, fake)
-    if as_json:
-        click.echo(json.dumps(scores))
-        return
-    for title in ("sets", "languages", "kinds", "tools"):
-        click.echo(f"| {title} | exact | 95 % interval | rows |\n|---|---|---|---|\n{trainer.table(scores[title])}\n")
 
 
 # --- this machine -----------------------------------------------------------------------------------------------------

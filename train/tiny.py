@@ -18,7 +18,7 @@ from edge.records import Checkpoint, digest_file, digest_folder, save, write_tex
 Json = dict[str, Any]
 
 SHIPPED = Path(__file__).parent / "edge-tiny"
-STEPS, SEED = 24000, 1  # what the shipped model was trained with
+STEPS, SEED = 14000, 1  # what the shipped model was trained with
 ROWS = 1000  # questions in each set of the card
 
 
@@ -56,7 +56,7 @@ def card(folder: Path, training: Json, scores: Json) -> str:
     """The model card: purpose, recipe, scores with intervals, digests."""
     files = sorted(f for f in folder.iterdir() if f.suffix != ".md" and f.name != "checkpoint.json")
     return _CARD.format(
-        **{key: training[key] for key in ("parameters", "steps", "examples", "seed", "threads")},
+        **{key: training[key] for key in ("parameters", "steps", "examples", "seed", "threads", "device")},
         minutes=training["minutes"],
         cpu_minutes=training["cpu_minutes"],
         megabytes=sum(f.stat().st_size for f in files) / 1e6,
@@ -103,7 +103,7 @@ architecture and the wire format. Licence: Apache-2.0, as the project.
 {size}.
 Every sixth layer is global. Tied embeddings, bfloat16. SentencePiece BPE with byte fallback and split digits.
 
-{examples:,} examples in {steps:,} steps, {minutes:.0f} minutes on {threads} threads of a CPU ({cpu_minutes:.0f} CPU
+{examples:,} examples in {steps:,} steps, {minutes:.0f} minutes ({device}, {threads} threads, {cpu_minutes:.0f} CPU
 minutes), seed {seed}: `train/workers/tiny.py` says how, `train/scratch/` has the parts, `train/generator.py` and
 `train/toolset/` say what from. To repeat it: `edge tiny train`; the weights then are the same but for rounding.
 

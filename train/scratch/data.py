@@ -2,25 +2,49 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from edge.dialects import functiongemma
 from edge.train.generator import Generator, Query, Scene
 from edge.train.scratch.net import Batch
 from edge.train.scratch.tokenizer import Words
 
-HEADS, QUESTIONS, SPARE = 2, 10, 5  # per step, and how many times as many are drawn
+HEADS, QUESTIONS, SPARE = 2, 10, 5  # per step (a GPU wants more heads), and how many times as many are drawn
+STAGES = [
+    (0.06, 2),
+    (0.15, 4),
+    (math.inf, 7),
+]  # up to this share of the steps, at most so many tools: first things first
 USER = "<start_of_turn>user\n"
 
 
-def draw(words: Words, seed: int, step: int, most: int = 7) -> Batch:
+@dataclass(frozen=True)
+class Lessons:
+    """The batch of each step, by its number: what a torch DataLoader takes, so that a GPU's data come from processes."""
+
+    words: Words
+    seed: int
+    steps: int
+    heads: int = HEADS
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> Batch:
+        most = next(tools for share, tools in STAGES if step < share * self.steps)
+        return draw(self.words, self.seed, step, most, self.heads)
+
+
+def draw(words: Words, seed: int, step: int, most: int = 7, heads: int = HEADS) -> Batch:
     """The data of one step. More are drawn than used and a slice is taken by length: little padding, any length."""
     rng = random.Random(f"{seed}/{step}")
     source = Generator(f"{seed}/{step}", most=most)
-    scenes = sorted((source.scene() for _ in range(SPARE * HEADS)), key=lambda s: len(str(s.tools())))
-    at = rng.randrange(SPARE) * HEADS
-    scenes = scenes[at : at + HEADS]
+    scenes = sorted((source.scene() for _ in range(SPARE * heads)), key=lambda s: len(str(s.tools())))
+    at = rng.randrange(SPARE) * heads
+    scenes = scenes[at : at + heads]
     at = rng.randrange(SPARE) * QUESTIONS
     queries = []
     for scene in scenes:

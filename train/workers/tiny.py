@@ -12,10 +12,13 @@
 # ///
 """Worker: the embedded base model, trained from scratch on `edge.train.generator`.
 
-Request: {"out": folder, "steps": 24000, "seed": 1, "threads": cores to use, "every": steps between checkpoints,
-"rows": questions an evaluation set on the way, "size": changes to `SIZE`, "start": "copying" or "plain"}.
-Answer: {"steps", "examples", "minutes", "cpu_minutes", "threads", "parameters", "seed", "size", "start", "curve":
-[{"minutes", "steps", "examples", "loss", "scores": {set: exact match}}]}.
+Request: {"out": folder, "steps": 14000, "seed": 1, "heads": heads a step, of 10 questions each, "threads": cores to use,
+"every": steps between checkpoints, "rows": questions an evaluation set on the way, "size": changes to `SIZE`, "start":
+"copying" or "plain"}.
+Answer: {"steps", "examples", "minutes", "cpu_minutes", "threads", "device", "parameters", "seed", "size", "start",
+"curve": [{"minutes", "steps", "examples", "loss", "scores": {set: exact match}}]}.
+
+A GPU is taken where torch finds one: then give it more heads a step, since it is idle with two.
 
 `out` ends as a plain Hugging Face folder in bfloat16. While training it holds `checkpoint.pt`, and a run that finds one
 there goes on from it. The data of a step depend on the seed and the step's number, and the learning rate and the most
@@ -32,6 +35,7 @@ sys.path.insert(0, os.environ["EDGE_CODE"])
 import json
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +71,7 @@ def main(request: Json, reply: Any) -> Json:
         reply.log(f"tokenizer: {tokenizer.build_tokenizer(out, size['vocabulary'], seed)}")
     words = tokenizer.Words(out)
     how = request.get("start", "copying")
-    run = Run(start.new_model(words, size, seed, how), words, seed, int(request["steps"]))
+    run = Run(start.new_model(words, size, seed, how), words, seed, int(request["steps"]), request.get("heads"))
     run.resume(out / "checkpoint.pt")
     train(run, out, request, reply)
     start.save_model(run.model, out)
@@ -78,8 +82,10 @@ def main(request: Json, reply: Any) -> Json:
         "minutes": round(run.minutes, 2),
         "cpu_minutes": round(run.cpu_minutes, 2),
         "threads": threads,
+        "device": run.device_name(),
         "parameters": sum(p.numel() for p in run.model.parameters()),
         "seed": seed,
+        "heads": run.lessons.heads,
         "size": size,
         "start": how,
         "curve": run.curve,
@@ -89,24 +95,43 @@ def main(request: Json, reply: Any) -> Json:
 class Run:
     """A model in training: weights, optimizer and how far it got."""
 
-    def __init__(self, model: Any, words: Any, seed: int, steps: int) -> None:
+    def __init__(self, model: Any, words: Any, seed: int, steps: int, heads: int | None) -> None:
         import torch
 
-        from edge.train.scratch import net
+        from edge.train.scratch import data, net
 
-        self.model, self.words, self.seed, self.steps = model, words, seed, steps
-        self.optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.95), weight_decay=0.01)
+        self.gpu = torch.cuda.is_available()
+        self.model = model.to("cuda" if self.gpu else "cpu")
+        self.words, self.steps = words, steps
+        self.lessons = data.Lessons(words, seed, steps, int(heads or data.HEADS))
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=RATE, betas=(0.9, 0.95), weight_decay=0.01)
         self.step = self.examples = 0
         self.minutes, self.cpu_minutes, self.loss = 0.0, 0.0, float("nan")
         self.curve: list[Json] = []
-        self.dtype = torch.bfloat16 if net.fast_bfloat16() else torch.float32
+        fast = torch.cuda.is_bf16_supported() if self.gpu else net.fast_bfloat16()
+        self.dtype = torch.bfloat16 if fast else torch.float32
         self.fused = steps >= WORTH_FUSING and net.can_fuse()
+
+    def device_name(self) -> str:
+        import torch
+
+        return torch.cuda.get_device_name() if self.gpu else "CPU"
+
+    def batches(self) -> Iterator[Any]:
+        """The batches of the steps that are left. A GPU would wait for one process that draws them."""
+        from torch.utils.data import DataLoader
+
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are forked
+        workers = max(1, (os.cpu_count() or 1) - 1) if self.gpu else 0
+        return iter(
+            DataLoader(self.lessons, batch_size=None, sampler=range(self.step, self.steps), num_workers=workers)
+        )
 
     def resume(self, path: Path) -> None:
         import torch
 
         if path.exists():
-            kept = torch.load(path, weights_only=True)
+            kept = torch.load(path, weights_only=True, map_location=self.model.device)
             self.model.load_state_dict(kept["model"])
             self.optimizer.load_state_dict(kept["optimizer"])
             for name in _KEPT:
@@ -124,17 +149,15 @@ class Run:
         left = 1 - self.step / self.steps
         return RATE * min(1.0, (self.step + 1) / WARM_UP) * min(1.0, max(0.02, left / DECAY))
 
-    def learn(self) -> None:
+    def learn(self, batches: Iterator[Any]) -> None:
         """One step. A token weighs less in a long answer (by the root of its length), which would drown short ones."""
         import torch
         from torch.nn import functional
 
-        from edge.train.scratch.data import HEADS, QUESTIONS, draw
         from edge.train.scratch.net import Net, logits
 
         started, spent = time.perf_counter(), time.process_time()
-        most = next(tools for share, tools in STAGES if self.step < share * self.steps)
-        batch = draw(self.words, self.seed, self.step, most)
+        batch = next(batches)
         found, right, of = logits(Net(self.model, self.dtype, self.fused), batch)
         loss = functional.cross_entropy(found, right, reduction="none")
         weight = torch.bincount(of).float()[of] ** -0.5
@@ -146,7 +169,7 @@ class Run:
         mean = float(loss.detach().mean())
         self.loss = mean if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * mean
         self.step += 1
-        self.examples += HEADS * QUESTIONS
+        self.examples += sum(map(len, batch.questions))
         self.minutes += (time.perf_counter() - started) / 60
         self.cpu_minutes += (time.process_time() - spent) / 60
 
@@ -164,8 +187,9 @@ _KEPT = ("step", "examples", "minutes", "cpu_minutes", "loss", "curve")
 
 def train(run: Run, out: Path, request: Json, reply: Any) -> None:
     every, rows = int(request.get("every", 1000)), int(request.get("rows", 100))
+    batches = run.batches()
     while run.step < run.steps:
-        run.learn()
+        run.learn(batches)
         if run.step % every == 0:
             note = {"minutes": round(run.minutes, 2), "steps": run.step, "examples": run.examples}
             run.curve.append({**note, "loss": round(run.loss, 4), "scores": run.scores(rows)})

@@ -1,0 +1,67 @@
+"""`edge tiny`: the embedded base model, trained again or examined."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def tiny() -> None:
+    """The embedded base model, edge-tiny: train it again, or examine one.
+
+    \b
+    edge tiny score                              what the card of the shipped one says
+    edge tiny train build/mine --steps 2000      a smaller one, in some ten minutes
+    edge tiny score build/mine --rows 300 --json
+    """
+
+
+@tiny.command("train")
+@click.argument("out", type=click.Path(file_okay=False, path_type=Path), default="build/edge-tiny")
+@click.option("--steps", type=click.IntRange(min=1), help="Of 20 examples each [default: what the shipped one took].")
+@click.option("--seed", type=int, help="Of weights and data [default: the shipped one's].")
+@click.option(
+    "--heads",
+    type=click.IntRange(min=1),
+    help="Prompts a step, of 10 questions each [default: 2; a GPU wants 32 or more].",
+)
+@click.option("--plain", is_flag=True, help="Start from random weights only, without those that can copy.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def tiny_train(
+    out: Path, steps: int | None, seed: int | None, heads: int | None, plain: bool, as_json: bool, quiet: bool
+) -> None:
+    """Train the embedded base model from nothing into OUT. A stopped training goes on where it was.
+
+    The shipped one took well over an hour on two cores. OUT also gets the model card, with scores.
+    """
+    from edge.console import Console
+    from edge.train import tiny as trainer
+
+    how = {"start": "plain" if plain else "copying", "heads": heads}
+    with Console(quiet) as console:
+        made = trainer.make(out, console, steps or trainer.STEPS, trainer.SEED if seed is None else seed, **how)
+    click.echo(json.dumps(made) if as_json else out / "CARD.md")
+
+
+@tiny.command("score")
+@click.argument("model", type=click.Path(exists=True, file_okay=False, path_type=Path), required=False)
+@click.option("--rows", type=click.IntRange(min=1), default=1000, show_default=True, help="Questions in each set.")
+@click.option("--fake", metavar="KIND", help="Round the weights first, as a quantisation would: int8, int4-block32, …")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def tiny_score(model: Path | None, rows: int, fake: str | None, as_json: bool, quiet: bool) -> None:
+    """Exact match of MODEL (default: the shipped one) on held-out rows: by set, tool, language and kind of row."""
+    from edge.console import Console
+    from edge.train import tiny as trainer
+
+    with Console(quiet) as console:
+        scores = trainer.score(model or trainer.SHIPPED, console, rows, fake)
+    if as_json:
+        click.echo(json.dumps(scores))
+        return
+    for title in ("sets", "languages", "kinds", "tools"):
+        click.echo(f"| {title} | exact | 95 % interval | rows |\n|---|---|---|---|\n{trainer.table(scores[title])}\n")
