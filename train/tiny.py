@@ -7,6 +7,7 @@ are the folder that ships, `edge-tiny`, and the model card, which is written fro
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,12 @@ def score(model: Path, console: Console, rows: int = ROWS, fake: str | None = No
     rows: questions a set. fake: round the weights first, as `scratch/rounding.py` names it.
     """
     request = {"model": str(model.resolve()), "rows": rows, "threads": os.cpu_count(), "fake": fake}
-    return _run("exam", request, None, console, f"examining {model.name}" + (f" as {fake}" if fake else ""))
+    label = f"examining {model.name}" + (f" as {fake}" if fake else "")
+    with tempfile.TemporaryDirectory() as folder:  # an examination leaves nothing but its answer
+        return _run("exam", request, Path(folder) / "exam", console, label)
 
 
-def _run(name: str, request: Json, out: Path | None, console: Console, label: str, **how: Any) -> Json:
+def _run(name: str, request: Json, out: Path, console: Console, label: str, **how: Any) -> Json:
     script = environments.script(name)
     environment = environments.ensure(environments.spec(script), console)
     with console.task(label) as progress:
