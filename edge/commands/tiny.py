@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -41,7 +42,7 @@ def tiny_train(
     from edge.console import Console
     from edge.train import tiny as trainer
 
-    how = {"start": "plain" if plain else "copying", "heads": heads}
+    how: dict[str, Any] = {"start": "plain" if plain else "copying", "heads": heads}
     with Console(quiet) as console:
         made = trainer.make(out, console, steps or trainer.STEPS, trainer.SEED if seed is None else seed, **how)
     click.echo(json.dumps(made) if as_json else out / "CARD.md")

@@ -1,0 +1,91 @@
+"""`edge inspect` and `edge lint`: what is in an artifact, and what will go wrong with it on a device.
+
+Errors are caught by `edge/cli.py`. Library imports stand inside the commands, so that `edge --help` is quick.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from edge.errors import GateError
+
+_PATH = click.Path(path_type=Path)
+_AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+@click.command()
+@click.argument("file", type=_PATH)
+@_AS_JSON
+def inspect(file: Path, as_json: bool) -> None:
+    """Say what is in FILE: a .gguf, .tflite, .task, .litertlm or .onnx file, or a folder.
+
+    Folders are Hugging Face checkpoints, LoRA adapters and what onnxruntime-genai runs. Nothing is loaded or run. A file
+    that is cut short or damaged exits with 2; one that is not the file of its manifest is shown, and says so.
+
+    \b
+    edge inspect build/artifacts/app-q8_0.gguf
+    edge inspect model.litertlm --json
+    """
+    from edge.export.inspect import read, show
+
+    found = read(file)
+    click.echo(json.dumps(found.to_json(), ensure_ascii=False) if as_json else show.text(found))
+
+
+@click.command()
+@click.argument("files", type=_PATH, nargs=-1)
+@click.option("--rules", "list_rules", is_flag=True, help="List every rule, and read no file.")
+@_AS_JSON
+def lint(files: tuple[Path, ...], list_rules: bool, as_json: bool) -> None:
+    """Say what will go wrong with FILES on a device: what happens there, and the fix.
+
+    Takes what `edge inspect` takes. Exits with 6 if there is an error; warnings and notes alone exit with 0.
+
+    \b
+    edge lint build/artifacts/*.gguf
+    edge lint --rules
+    """
+    from edge.export import lint as rules
+
+    if list_rules:
+        click.echo(_table(as_json))
+        return
+    if not files:
+        raise click.UsageError("give a file or a folder, such as: edge lint model.litertlm")
+    files = tuple(f for f in files if not _is_manifest(f))  # so that a folder's `*` can be given
+    found = [f for file in files for f in rules.check(file)]
+    errors = sum(f.severity == rules.ERROR for f in found)
+    if as_json:
+        told = {"files": [str(f) for f in files], "errors": errors, "findings": [vars(f) for f in found]}
+        click.echo(json.dumps(told, ensure_ascii=False))
+    else:
+        click.echo("\n".join([*map(str, found), _summary(len(files), [f.severity for f in found])]))
+    if errors:
+        raise click.exceptions.Exit(GateError.exit_code)
+
+
+def _is_manifest(file: Path) -> bool:
+    return file.suffix == ".json" and file.with_suffix("").exists()
+
+
+def _table(as_json: bool) -> str:
+    from edge.export import lint as rules
+
+    fields = ("id", "severity", "formats", "happens", "fix")
+    table = [{k: getattr(r, k) for k in fields} for r in (rules.DAMAGED, *rules.RULES)]
+    if as_json:
+        return json.dumps(table, ensure_ascii=False)
+    return "\n".join(
+        f"{r['severity']:<8} {r['id']} ({', '.join(r['formats'])})\n         {r['happens']}\n         fix: {r['fix']}"
+        for r in table
+    )
+
+
+def _summary(files: int, severities: list[str]) -> str:
+    """Such as: 1 file: 2 errors, 1 warning."""
+    counts = [(severities.count(s), word) for s, word in (("error", "error"), ("warning", "warning"), ("info", "note"))]
+    said = ", ".join(f"{n} {word}{'s' * (n > 1)}" for n, word in counts if n)
+    return f"{files} file{'s' * (files > 1)}: {said or 'nothing found'}"
