@@ -15,6 +15,9 @@ from edge.export.quantisations import Quantisation, parse_all
 from edge.records import Artifact, Checkpoint
 
 FORMAT = "gguf"
+_PARTS = ("gguf", "gguf_file", "gemma3", "checkpoint", "quantisations", "vocabulary", "token_check", "workers/gguf",
+          "workers/quantise")  # fmt: skip
+_CODE = tuple(f"edge/export/{part}.py" for part in _PARTS)  # what decides the bytes of a file
 
 
 def export(
@@ -56,7 +59,7 @@ def _file(job: Job, quantisation: Quantisation) -> Path:
 
 def _key(job: Job, quantisation: Quantisation) -> str:
     workers = ["gguf"] if quantisation.made_by == "numpy" else ["gguf", "quantise"]
-    return job.key(workers, quantisation.name)
+    return job.key(workers, quantisation.name, code=_CODE)
 
 
 def _make(job: Job, by_numpy: list[Quantisation], by_llama: list[Quantisation]) -> dict[str, Artifact]:

@@ -58,11 +58,17 @@ class Job:
     console: Console
     environment: Callable[[Spec], Environment]
 
-    def key(self, workers: list[str], *options: object) -> str:
-        """Two artifacts with the same key would be the same file. options: whatever else decides what comes out."""
-        code = archive.digest("edge/export/", "edge/dialects/")
+    def key(self, workers: list[str], *options: object, code: tuple[str, ...] = ("edge/export/",)) -> str:
+        """Two artifacts with the same key would be the same file.
+
+        Args:
+            workers: those that take part.
+            options: whatever else decides what comes out.
+            code: files or folders of the package that do, dialects aside.
+        """
+        code_digest = archive.digest(*code, "edge/dialects/")
         pins = [environments.spec(environments.script(w)).key for w in workers]
-        return records.digest_value([self.checkpoint.digest, self.checkpoint.dialect, *options, code, pins])
+        return records.digest_value([self.checkpoint.digest, self.checkpoint.dialect, *options, code_digest, pins])
 
     def kept(self, file: Path, key: str) -> Artifact | None:
         """The artifact that lies there, if it is the one that would be made."""
