@@ -2,7 +2,8 @@
 
 The block names exact `dependencies` and `requires-python`; a `[tool.edge]` table in it may add `environment` (its name,
 else the script's), `needs` ("c++"), `about` (what takes long, for the screen), `megabytes` (of disk, checked before a
-build) and `build-environment` (variables for building from source). The pins are `name==version` lines and
+build), `build-environment` (variables for building from source), `platforms` (what wheels there are, as "Linux x86_64") and
+`without` (packages that a dependency names and the script doesn't use: they are left out). The pins are `name==version` lines and
 are given to uv as constraints, so that a machine with a GPU still gets the CUDA packages that its torch names.
 Scripts with equal blocks and pins share one environment.
 
@@ -20,6 +21,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -69,6 +71,8 @@ class Spec:
     about: str = ""
     megabytes: int = 0
     build_environment: dict[str, str] = field(default_factory=dict)
+    platforms: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -81,6 +85,7 @@ class Spec:
                 [platform.system(), platform.machine(), platform.libc_ver()[0]],
                 torch,
                 self.build_environment,
+                *([sorted(self.without)] if self.without else []),
             ]
         )[:12]
 
@@ -130,6 +135,8 @@ def spec(script: Path) -> Spec:
         about=ours.get("about", ""),
         megabytes=ours.get("megabytes", 0),
         build_environment=ours.get("build-environment", {}),
+        platforms=tuple(ours.get("platforms", ())),
+        without=tuple(ours.get("without", ())),
     )
 
 
@@ -174,6 +181,9 @@ def missing(it: Spec) -> str | None:
     """What this machine lacks for it, as a sentence with the remedy; None if nothing."""
     if "c++" in it.needs and not read(it) and not compiler():
         return "a C++ compiler (Debian: apt install g++; macOS: xcode-select --install)"
+    here = f"{platform.system()} {platform.machine()}"
+    if it.platforms and here not in it.platforms:
+        return f"{' or '.join(it.platforms)}, for which alone there are packages; this is {here}"
     return None
 
 
@@ -233,7 +243,7 @@ def remove(folder: Path) -> None:
         with filelock.FileLock(f"{folder}.lock", timeout=0):
             (folder / MARKER).unlink(missing_ok=True)
             shutil.rmtree(folder, ignore_errors=True)
-            for suffix in (".log", ".constraints"):
+            for suffix in (".log", ".constraints", ".overrides"):
                 Path(f"{folder}{suffix}").unlink(missing_ok=True)
     except filelock.Timeout:
         raise MissingError(f"{folder.name} is being built", "wait for it") from None
@@ -245,7 +255,9 @@ def pin(script: Path) -> list[str]:
     command = [uv_binary(), "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--no-emit-index-url",
                "--no-emit-find-links", "--python", it.python, "-"]  # fmt: skip
     text = "\n".join(it.dependencies)
-    done = subprocess.run(command, input=text, env=_uv_variables(it), capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory() as folder:
+        command += _without(it, Path(folder) / "overrides")
+        done = subprocess.run(command, input=text, env=_uv_variables(it), capture_output=True, text=True, check=False)
     if done.returncode:
         raise WorkerError(f"{script}: {done.stderr.strip()}")
     pins = [re.sub(r"\+.*", "", line.split(" ")[0]) for line in done.stdout.split("\n") if "==" in line]
@@ -288,7 +300,16 @@ def _install_arguments(it: Spec) -> list[str]:
     constraints = Path(f"{it.folder}.constraints")
     constraints.write_text("".join(f"{p}\n" for p in it.pins))
     backend = ["--torch-backend", _torch_backend()] if it.needs_torch and _torch_backend() else []
-    return ["--constraints", str(constraints), *backend, *it.dependencies]
+    without = _without(it, Path(f"{it.folder}.overrides"))
+    return ["--constraints", str(constraints), *without, *backend, *it.dependencies]
+
+
+def _without(it: Spec, file: Path) -> list[str]:
+    """What tells uv to leave packages out: an override that holds on no platform."""
+    if not it.without:
+        return []
+    file.write_text("".join(f"{name}; sys_platform == 'never'\n" for name in it.without))
+    return ["--overrides", str(file)]
 
 
 def _torch_backend() -> str:

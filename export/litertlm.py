@@ -1,0 +1,44 @@
+"""`.litertlm` artifacts: a TFLite, its tokenizer and what LiteRT-LM must know, in one file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from edge.console import Console
+from edge.environments import Environment, Spec
+from edge.errors import EdgeError
+from edge.export import tflite
+from edge.export.job import Exported, Job, only_one
+from edge.records import Checkpoint
+
+FORMAT = "litertlm"
+DIALECTS = ("functiongemma",)  # those that LiteRT-LM has a model type and we have a template for
+_CODE = ("edge/export/workers/litertlm.py", "edge/export/litert_template.jinja")
+
+
+def export(
+    checkpoint: Checkpoint,
+    quantisations: list[str],
+    out: Path,
+    name: str,
+    console: Console,
+    environment: Callable[[Spec], Environment],
+    *,
+    prefill: tuple[int, ...] = tflite.PREFILL,
+    cache: int = tflite.CACHE,
+) -> Exported:
+    """Make `out/NAME_TAG_ekvCACHE.litertlm` for each, unless it is there already, and the TFLite that it carries.
+
+    Raises: EdgeError for a checkpoint, dialect or shape that can't be exported, WorkerError when a worker fails.
+    """
+    wanted, shape = tflite.parse_all(quantisations), tflite.shape_of(prefill, cache)
+    if checkpoint.dialect not in DIALECTS:
+        raise EdgeError(
+            f"no .litertlm for the dialect {checkpoint.dialect}: only for {', '.join(DIALECTS)}",
+            "export it as tflite, or as gguf",
+        )
+    job = Job(checkpoint, FORMAT, out, name, console, environment)
+    it = tflite.Bundle("litertlm", "litertlm", {}, _CODE)
+    with only_one(out, console):
+        return tflite.bundle(job, it, wanted, shape)

@@ -1,0 +1,184 @@
+# /// script
+# requires-python = ">=3.11,<3.14"
+# dependencies = ["litert-lm-builder==0.18.1", "sentencepiece==0.2.3"]
+#
+# [tool.edge]
+# megabytes = 30
+# environment = "litertlm"
+# ///
+"""TFLite -> `.litertlm`: with the tokenizer, and with metadata of our own, by litert-lm-builder.
+
+Request:
+    checkpoint      the folder that the TFLite was converted from: for its tokenizer
+    dialect         functiongemma
+    cache           tokens that the TFLite's cache holds
+    files           [{"quantisation", "model", "sha256", "file"}]: TFLites, their digests, the names of the bundles
+    notices         what goes into the file's metadata as its license notice
+    out             the folder to fill
+
+Answer:
+    artifacts       one each: file, quantisation, bytes, export_s, checks (carried_sha256: of the TFLite inside)
+    stop_ids, stop_tokens, chat_template_sha256
+    context_tokens  the cache's length
+    checks          sections (their kinds, in order), model_type, prefer_activation_type, as read back
+    versions        of the packages that the result depends on
+
+Fails with "input" for a tokenizer that can't be used, "missing" for want of disk, "gate" if what is read back is not what
+was put in. The file also holds a random name and the time, so two of them differ: compare the sections.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+sys.path.insert(0, os.environ["EDGE_CODE"])
+
+import hashlib
+import io
+import pkgutil
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from edge import dialects
+from edge.errors import EdgeError, GateError, MissingError
+from edge.export import checkpoint, litert
+
+TEMPLATE = (pkgutil.get_data("edge.export", "litert_template.jinja") or b"").decode()
+# On Android's GPU float16 is what a section without this is computed in, and Gemma 3 overflows there.
+ACTIVATION = "fp32"
+_MARKERS = ("<start_function_call>", "<end_function_call>", "<escape>", "<start_function_response>")
+
+
+def main(request: dict[str, Any], reply: Any) -> dict[str, Any]:
+    out, files = Path(request["out"]), request["files"]
+    if request["dialect"] != "functiongemma":
+        raise EdgeError(f"no .litertlm for the dialect {request['dialect']}", "export it as tflite, or as gguf")
+    folder = checkpoint.inspect(request["checkpoint"])
+    _check_disk(out, files)
+    tokens = litert.read_tokens(folder, dialects.get(request["dialect"]), folder.config["vocab_size"])
+    metadata = _metadata(tokens, request["cache"])
+    artifacts: list[dict[str, Any]] = []
+    read: dict[str, Any] = {}
+    for n, f in enumerate(files):
+        reply.progress(n, len(files), f["quantisation"])
+        started = time.perf_counter()
+        _build(out / f["file"], metadata, folder.path / "tokenizer.model", f["model"], request["notices"])
+        seconds = time.perf_counter() - started
+        read = _read_back(out / f["file"], metadata, folder.path / "tokenizer.model", f["sha256"])
+        artifacts.append(
+            {
+                "file": f["file"],
+                "quantisation": f["quantisation"],
+                "bytes": (out / f["file"]).stat().st_size,
+                "export_s": seconds,
+                "checks": {"carried_sha256": f["sha256"]},
+            }
+        )
+    return {
+        "artifacts": artifacts,
+        "stop_ids": tokens.stop_ids,
+        "stop_tokens": list(tokens.stop),
+        "chat_template_sha256": hashlib.sha256(TEMPLATE.encode()).hexdigest(),
+        "context_tokens": request["cache"],
+        "checks": read,
+        "versions": _versions(),
+    }
+
+
+def _check_disk(out: Path, files: list[dict[str, Any]]) -> None:
+    needed = sum(Path(f["model"]).stat().st_size for f in files) + (16 << 20)
+    free = shutil.disk_usage(out).free
+    if needed > free:
+        raise MissingError(f"{out}: {needed / 1e6:,.0f} MB are needed, {free / 1e6:,.0f} MB are free", "free some disk")
+
+
+def _metadata(tokens: litert.Tokens, cache: int) -> Any:
+    """What LiteRT-LM is told. Stops are ids: as text they would be tokenised, and miss."""
+    from litert_lm_builder.runtime.proto import llm_metadata_pb2, llm_model_type_pb2, sampler_params_pb2
+
+    told = llm_metadata_pb2.LlmMetadata()
+    told.start_token.token_ids.ids.append(tokens.start_id)
+    for n in tokens.stop_ids:
+        told.stop_tokens.add().token_ids.ids.append(n)
+    if tokens.pad_id is not None:
+        told.pad_token.token_ids.ids.append(tokens.pad_id)
+    sampler = told.sampler_params  # greedy, as calls are scored; the runtime has no sampler of the type GREEDY
+    sampler.type = sampler_params_pb2.SamplerParameters.TOP_P
+    sampler.k, sampler.p, sampler.temperature, sampler.seed = 1, 1.0, 1.0, 0
+    told.max_num_tokens = cache
+    told.supports_thinking, told.supports_function_calling = False, True
+    told.jinja_prompt_template = TEMPLATE
+    begin, end, quote, response = _MARKERS
+    kind = told.llm_model_type.function_gemma
+    kind.code_fence_start, kind.code_fence_end, kind.function_response_start = begin, end, response
+    kind.open_quote = kind.close_quote = quote
+    kind.syntax_type, kind.escape_fence_strings = "fc", True
+    # The template writes declarations, calls and responses: the runtime would keep the order that an app gives them in.
+    kind.use_template_for_fc_format = True
+    kind.constraint_mode = llm_model_type_pb2.CONSTRAINT_MODE_TEXT_AND_OR
+    return told
+
+
+def _build(target: Path, metadata: Any, tokenizer: Path, model: str, notices: list[str]) -> None:
+    import litert_lm_builder as lm
+
+    proto = target.with_suffix(".pb")
+    proto.write_bytes(metadata.SerializeToString())
+    builder = lm.LitertLmFileBuilder()
+    builder.add_system_metadata(lm.Metadata(key="Authors", value="edge", dtype=lm.DType.STRING))
+    if notices:
+        builder.add_system_metadata(lm.Metadata(key="License", value="\n".join(notices), dtype=lm.DType.STRING))
+    builder.add_llm_metadata(str(proto))
+    builder.add_sentencepiece_tokenizer(str(tokenizer))
+    builder.add_tflite_model(model, lm.TfLiteModelType.PREFILL_DECODE, prefer_activation_type=ACTIVATION)
+    builder.validate_metadata()
+    with target.open("wb") as f:
+        builder.build(f)
+    proto.unlink()
+
+
+def _read_back(file: Path, metadata: Any, tokenizer: Path, model_sha256: str) -> dict[str, Any]:
+    """Look at the sections of a finished file. Raises GateError if one is not what was put in."""
+    from litert_lm_builder import litertlm_core, litertlm_peek
+
+    sections = litertlm_peek.read_litertlm_header(str(file), io.StringIO()).SectionMetadata()
+    found: dict[str, str] = {}
+    items: dict[str, dict[str, Any]] = {}
+    for n in range(sections.ObjectsLength()):
+        section = sections.Objects(n)
+        kind = litertlm_core.any_section_data_type_to_string(section.DataType())
+        told = [litertlm_peek.kvp_to_dict(section.Items(i)) for i in range(section.ItemsLength())]
+        items[kind] = {t["key"]: t["value"] for t in told}
+        with file.open("rb") as f:
+            f.seek(section.BeginOffset())
+            found[kind] = litert.digest(f, section.EndOffset() - section.BeginOffset())
+    expected = {
+        "LlmMetadataProto": hashlib.sha256(metadata.SerializeToString()).hexdigest(),
+        "SP_Tokenizer": hashlib.sha256(tokenizer.read_bytes()).hexdigest(),
+        "TFLiteModel": model_sha256,
+    }
+    for kind, digest in expected.items():
+        if found.get(kind) != digest:
+            raise GateError(
+                f"{file.name}: its section {kind} is not what was put in", "the TFLite changed: export again"
+            )
+    activation = items["TFLiteModel"].get("prefer_activation_type")
+    if activation != ACTIVATION:
+        raise GateError(f"{file.name}: its model prefers activations of type {activation}, not {ACTIVATION}")
+    return {"sections": list(found), "model_type": "function_gemma", "prefer_activation_type": ACTIVATION}
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    names = ("litert-lm-builder", "protobuf", "sentencepiece")
+    return {"python": sys.version.split()[0], **{n: version(n) for n in names}}
+
+
+if __name__ == "__main__":
+    from edge.worker import serve
+
+    serve(main)
