@@ -18,6 +18,7 @@ import click
 from edge import __version__
 from edge.commands import artifacts
 from edge.commands.data import data
+from edge.commands.export import export
 from edge.commands.tiny import tiny
 from edge.errors import EdgeError
 
@@ -63,6 +64,7 @@ def main() -> None:
     edge demo                  the whole way on an embedded model, with a report at the end
     edge init app && edge run app
     edge export gguf CHECKPOINT --quant q8_0 --quant q4_0-emb-q4_0
+    edge export litertlm CHECKPOINT --quant int8
     """
 
 
@@ -266,61 +268,8 @@ def _lines(results: Iterable[dict[str, Any]]) -> None:
 main.add_command(artifacts.inspect)
 main.add_command(artifacts.lint)
 main.add_command(data)
+main.add_command(export)
 main.add_command(tiny)
-
-
-# --- export -----------------------------------------------------------------------------------------------------------
-
-
-@main.group(cls=Group)
-def export() -> None:
-    """Artifacts that a device runs, from a Hugging Face checkpoint."""
-
-
-@export.command()
-@click.argument("checkpoint", type=FOLDER)
-@click.option("--quant", "quantisations", multiple=True, default=["q8_0"], show_default=True,
-              help="Such as f16, q8_0, q4_k_m, q4_0-emb-q4_0; give it several times.")  # fmt: skip
-@click.option("--out", type=FOLDER, default="build/artifacts", show_default=True, help="Where they go.")
-@click.option("--name", help="What they are called [default: the checkpoint's folder].")
-@DIALECT
-@AS_JSON
-@QUIET
-def gguf(
-    checkpoint: Path,
-    quantisations: tuple[str, ...],
-    out: Path,
-    name: str | None,
-    dialect: str,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    """GGUF files for llama.cpp and Ollama, each with a manifest (NAME.gguf.json).
-
-    \b
-    edge export gguf ./my-model --quant q8_0 --quant q4_0-emb-q4_0
-    """
-    from edge import environments
-    from edge.console import Console
-    from edge.export import gguf as exporter
-    from edge.export import job
-    from edge.export.quantisations import parse_all
-    from edge.project import valid_name
-
-    parse_all(list(quantisations))
-    name = valid_name(name or checkpoint.resolve().name, "--name")
-    with Console(quiet) as console:
-        source = job.read_checkpoint(checkpoint, dialect)
-        made = exporter.export(source, list(quantisations), out, name, console,
-                               lambda spec: environments.ensure(spec, console))  # fmt: skip
-    if as_json:
-        click.echo(json.dumps({"artifacts": [vars(a) for a in made.artifacts], "missing": made.missing}))
-    for artifact in () if as_json else made.artifacts:
-        click.echo(f"{artifact.path}  {artifact.bytes / 1e6:.1f} MB")
-    for lack in made.missing:
-        click.echo(f"not made: {lack['what']} {lack['why']}", err=True)
-    if made.missing:
-        raise click.exceptions.Exit(3)
 
 
 # --- this machine -----------------------------------------------------------------------------------------------------
