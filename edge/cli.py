@@ -7,6 +7,7 @@ Library imports stand inside the commands, so that `edge --help` is quick.
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterable
@@ -66,6 +67,8 @@ def main() -> None:
     edge export gguf CHECKPOINT --quant q8_0 --quant q4_0-emb-q4_0
     edge export litertlm CHECKPOINT --quant int8
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # half a surrogate pair, or what the terminal's encoding lacks
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 # --- projects ---------------------------------------------------------------------------------------------------------
@@ -84,7 +87,7 @@ def init(folder: Path | None, explain: bool, as_json: bool) -> None:
     from edge import starter
 
     if explain:
-        click.echo(starter.explain())
+        click.echo(json.dumps(starter.keys(), ensure_ascii=False) if as_json else starter.explain())
     elif folder is None:
         raise click.UsageError("give the folder to write, such as: edge init app")
     else:

@@ -9,7 +9,7 @@ from pathlib import Path
 from edge.console import Console
 from edge.errors import EdgeError
 from edge.project import EMBEDDED, KEYS, REQUIRED
-from edge.records import write_text
+from edge.records import Json, write_text
 from edge.train import demo, tiny
 
 TRAIN_ROWS, EVAL_ROWS = 480, 300
@@ -43,14 +43,29 @@ def train_base(folder: Path, console: Console) -> None:
         tiny.make(folder / SCRATCH, console, SCRATCH_STEPS, rows=SCRATCH_ROWS)
 
 
+def keys() -> Json:
+    """Every key of edge.toml: {table: {key: {"required", "default", "meaning"}}}."""
+    return {
+        table: {
+            key: {
+                "required": default is REQUIRED,
+                "default": None if default is REQUIRED else default,
+                "meaning": meaning,
+            }
+            for key, (_, default, meaning) in known.items()
+        }
+        for table, known in KEYS.items()
+    }
+
+
 def explain() -> str:
-    """Every key of edge.toml with its default and its meaning."""
+    """Every key of edge.toml with its default and its meaning, as in the file."""
     lines = []
-    for table, keys in KEYS.items():
+    for table, known in keys().items():
         lines.append(f"[{table}]")
-        for key, (_, default, meaning) in keys.items():
-            value = "…" if default is REQUIRED else json.dumps(default, ensure_ascii=False)
-            lines.append(f"{key} = {value}  # {meaning}")
+        for key, told in known.items():
+            value = "…" if told["required"] else json.dumps(told["default"], ensure_ascii=False)
+            lines.append(f"{key} = {value}  # {told['meaning']}")
         lines.append("")
     return "\n".join(lines).rstrip()
 

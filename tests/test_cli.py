@@ -118,6 +118,9 @@ def test_a_name_that_is_no_file_name(tmp_path):
         result = edge("export", "gguf", tmp_path, "--name", name or ".")
         assert result.returncode == 2 and b"can't be a file's name" in result.stderr
     assert not (tmp_path / "build").exists()
+    (tmp_path / "my model").mkdir()
+    result = edge("export", "gguf", tmp_path / "my model")  # the name that it would have by itself
+    assert result.returncode == 2 and b"give --name" in result.stderr
 
 
 def test_a_reader_that_stops_is_no_error():

@@ -65,6 +65,12 @@ def test_check_exits_with_2_and_names_file_line_and_remedy(folder: Path) -> None
     assert [(r["line"], r["text"][:1]) for r in read(folder / "bad.jsonl")] == [(8, "{"), (9, "{")]
 
 
+def test_half_a_character_is_shown_as_an_escape(folder: Path) -> None:
+    (folder / "odd.json").write_text((folder / "tools.json").read_text().replace('"hall"', '"\\ud83d"'))
+    result = edge("check", folder / "rows.jsonl", "--tools", folder / "odd.json")
+    assert result.exit_code == 2 and "outside enum" in result.stdout and "\\ud83d" in result.stdout
+
+
 def test_check_of_sound_rows_exits_with_0(folder: Path) -> None:
     result = edge("check", f"{folder}/row*.jsonl", "--tools", folder / "tools.json", "--json")
     assert result.exit_code == 0 and told(result)["errors"] == 0
@@ -197,14 +203,24 @@ def test_a_failed_write_leaves_nothing(folder: Path, command: list[str], monkeyp
         (["stats", "{rows}", "--tokenizer", "{out}"], "no tokenizer.json"),
         (["split", "{one}", "-o", "{out}"], "nothing was written"),
         (["convert", "{rows}", "--to", "flat", "--with-tools", "-o", "{out}"], "--with-tools needs --tools"),
+        (["filter", "{rows}", "-o", "{out}", "-r", f"max-chars={'9' * 5000}"], "no whole number from 1 to 10^18"),
+        (["filter", "{rows}", "-o", "", "-r", "unique"], ".: a folder"),
+        (["stats", "{rows}", "--threshold", "nan"], "'nan' is no number"),
+        (["split", "{rows}", "-o", "{out}", "--eval", "nan"], "'nan' is no number"),
+        (["convert", "{rows}", "-o", "/", "--to", "flat"], "/: a folder"),
+        (
+            ["filter", "{rows}", "--tools", "{tools}", "-o", "{tools}", "-r", "unique", "--force"],
+            "this is a file that is read",
+        ),
     ],
 )
 def test_what_can_not_be_done_says_why_and_writes_nothing(folder: Path, arguments: list[str], message: str) -> None:
     one = datarows.write(folder, ROWS[0], name="one.jsonl")
-    before = set(folder.rglob("*"))
-    names = {"rows": folder / "rows.jsonl", "out": folder / "out", "one": one}
+    before = {file: file.read_bytes() for file in folder.rglob("*")}
+    names = {"rows": folder / "rows.jsonl", "out": folder / "out", "one": one, "tools": folder / "tools.json"}
     result = edge(*(a.format(**names) for a in arguments))
-    assert result.exit_code == 2 and message in result.stderr and set(folder.rglob("*")) == before
+    assert result.exit_code == 2 and message in result.stderr
+    assert {file: file.read_bytes() for file in folder.rglob("*")} == before
 
 
 def test_what_takes_over_a_second_shows_progress_and_what_does_not_is_quiet(

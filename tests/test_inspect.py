@@ -194,6 +194,18 @@ def test_a_manifest_that_is_none(tmp_path):
     assert "can't be used" in run(path).output
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("digest", None), ("bytes", "x"), ("quantisation", True), ("context_tokens", "x"), ("notices", [1])],
+)
+def test_a_manifest_with_a_value_of_another_type(key, value, tmp_path):
+    path = artifacts.manifest(MAKERS["gguf"](tmp_path))
+    file = tmp_path / f"{path.name}.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
+    assert f"its {key} can't be read" in inspect.read(path).manifest.error
+    assert run(path).exit_code == 0 and "can't be used" in run(path).output
+
+
 def test_our_own_record_in_a_checkpoint(tmp_path):
     folder = artifacts.checkpoint(tmp_path / "m")
     record = records.Checkpoint(
@@ -243,6 +255,36 @@ def test_altered_anywhere(tmp_path_factory, seed):
     except EdgeError as error:
         assert path.name in error.message
     shutil.rmtree(top)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        Entry("general.file_type", "array:int32", [1, -2]),
+        Entry("tokenizer.ggml.bos_token_id", "string", "x"),
+        Entry("tokenizer.ggml.eos_token_id", "array:int32", [1, -2]),
+        Entry("tokenizer.chat_template", "uint32", 4),
+        Entry("tokenizer.ggml.tokens", "array:int32", [1, -2]),
+        Entry("tokenizer.ggml.token_type", "uint32", 4),
+        Entry("gemma3.context_length", "string", "x"),
+    ],
+)
+def test_values_of_another_type_in_a_gguf(entry, tmp_path):
+    shown = run(artifacts.gguf(tmp_path / "m.gguf", more=(entry,)))
+    assert shown.exit_code == 2 and "m.gguf: cut short or damaged" in shown.output
+
+
+@pytest.mark.parametrize("value", ["x", [1], {}, 1.5])
+def test_values_of_another_type_in_json(value, tmp_path):
+    folder = artifacts.onnx(tmp_path / "onnx")
+    for table, key in (("model", "vocab_size"), ("model", "context_length"), ("search", "max_length")):
+        told = json.loads((artifacts.onnx(folder) / "genai_config.json").read_text())
+        told[table][key] = value or [value]
+        (folder / "genai_config.json").write_text(json.dumps(told))
+        assert "no whole number" in run(folder).output and run(folder).exit_code == 2
+    folder = artifacts.checkpoint(tmp_path / "hf")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": {"3": {"content": [value]}}}))
+    assert "no text" in run(folder).output and run(folder).exit_code == 2
 
 
 def test_a_task_notices_altered_members_by_itself(tmp_path):

@@ -251,6 +251,9 @@ def test_the_command(tmp_path):
     assert told["errors"] == 1 and [f["rule"] for f in told["findings"]] == ["sampler", "manifest-missing"]
     assert set(told["findings"][0]) == {"file", "rule", "severity", "seen", "happens", "fix"}
     assert run().exit_code == 2
+    (tmp_path / f"{good.name}.json").write_text("{}")
+    shown = run(f"{good}.json")  # and alone it is nothing to pass
+    assert shown.exit_code == 2 and f"{good}.json: a manifest, not an artifact" in shown.output
     (tmp_path / "notes.txt").write_text("hello")
     shown = run(tmp_path / "notes.txt")
     assert shown.exit_code == 2 and "of no format that edge reads" in shown.output

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from click.testing import CliRunner
 
 from edge import project, starter
+from edge.cli import main
 from edge.errors import EdgeError
 
 MINIMAL = '[project]\nname = "app"\n'
@@ -94,3 +98,5 @@ def test_explain_lists_every_key():
     for table, keys in project.KEYS.items():
         assert f"[{table}]" in text
         assert all(f"\n{key} = " in text for key in keys)
+    told = json.loads(CliRunner().invoke(main, ["init", "--explain", "--json"]).output)
+    assert {table: set(keys) for table, keys in told.items()} == {t: set(keys) for t, keys in project.KEYS.items()}

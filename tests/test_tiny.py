@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import struct
 from pathlib import Path
 from typing import Any
 
+import checkpoints
+import filelock
 import pytest
+from click.testing import CliRunner
 
 from edge import environments, worker
 from edge.bench.stats import proportion
+from edge.cli import main
 from edge.console import Console
 from edge.dialects import functiongemma
+from edge.errors import EdgeError
 from edge.records import Checkpoint, digest_file, digest_folder, load
 from edge.train import tiny
 
@@ -131,6 +137,87 @@ def test_the_card_says_what_an_examination_finds() -> None:
     for name in ("seen phrasings", "unseen phrasings", "parallel calls"):
         got = proportion(found["sets"][name]["right"], found["sets"][name]["rows"])
         assert got.low - 0.03 <= told[name] <= got.high + 0.03, name
+
+
+class Stopped(Exception):
+    """As Ctrl-C does."""
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The requests of the trainings that `make` starts: one with a negative seed is stopped half-way, others end with a
+    model. Examinations are stopped at once."""
+    begun: list[Any] = []
+
+    def run(name: str, request: Any, out: Path, *_: Any, **how: Any) -> Any:
+        if name == "exam":
+            raise Stopped
+        begun.append(request)
+        desk = out.absolute().with_name(f"{out.name}.worker")
+        (desk / "partial").mkdir(parents=True, exist_ok=True)
+        (desk / "request.json").write_text(json.dumps({**request, "out": "…"}))
+        (desk / "reply.json").unlink(missing_ok=True)
+        if request["seed"] < 0:
+            (desk / "partial" / "checkpoint.pt").touch()
+            raise Stopped
+        (desk / "reply.json").write_text(json.dumps({"ok": {"steps": request["steps"]}}))
+        checkpoints.make(out)
+        return {"steps": request["steps"]}
+
+    monkeypatch.setattr(tiny, "_run", run)
+    return begun
+
+
+def make(out: Path, **how: Any) -> None:
+    tiny.make(out, Console(quiet=True), **how)
+
+
+def test_a_training_replaces_no_folder_of_something_else(tmp_path: Path, trainings: list[Any]) -> None:
+    (tmp_path / "thesis.txt").write_text("years")
+    with pytest.raises(EdgeError, match="no model, and would be replaced"):
+        make(tmp_path)
+    assert not trainings and (tmp_path / "thesis.txt").exists()
+
+
+def test_a_stopped_training_is_not_gone_on_with_by_another(tmp_path: Path, trainings: list[Any]) -> None:
+    with pytest.raises(Stopped):
+        make(tmp_path / "m", seed=-1)
+    for other in ({"seed": -2}, {"seed": -1, "steps": 5}, {"seed": -1, "heads": 3}):
+        with pytest.raises(EdgeError, match="a training with other options was stopped there"):
+            make(tmp_path / "m", **other)
+    with pytest.raises(Stopped):
+        make(tmp_path / "m", seed=-1)
+    assert [request["seed"] for request in trainings] == [-1, -1]
+
+
+def test_a_finished_training_is_not_repeated_for_its_card(tmp_path: Path, trainings: list[Any]) -> None:
+    for _ in range(2):
+        with pytest.raises(Stopped):  # while it is examined
+            make(tmp_path / "m")
+    assert len(trainings) == 1
+    with pytest.raises(Stopped):
+        shutil.rmtree(tmp_path / "m")
+        make(tmp_path / "m")
+    assert len(trainings) == 2
+
+
+def test_two_trainings_at_once_into_one_folder(tmp_path: Path, trainings: list[Any]) -> None:
+    desk = tmp_path / "m.worker"
+    desk.mkdir()
+    with filelock.FileLock(desk / ".lock"), pytest.raises(EdgeError, match="another training is at work there"):
+        make(tmp_path / "m")
+    assert not trainings
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--fake", "int9"], "no rounding 'int9'"), (["--fake", ""], "no rounding ''"), (["{empty}"], "no config.json")],
+)
+def test_what_can_not_be_examined_is_bad_input(
+    arguments: list[str], message: str, tmp_path: Path, trainings: Any
+) -> None:
+    result = CliRunner().invoke(main, ["tiny", "score", *(a.format(empty=tmp_path) for a in arguments)])
+    assert result.exit_code == 2 and message in result.stderr
 
 
 def card() -> str:

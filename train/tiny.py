@@ -6,15 +6,22 @@ are the folder that ships, `edge-tiny`, and the model card, which is written fro
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import filelock
 
 from edge import environments, worker
 from edge.bench.stats import proportion
 from edge.console import Console
-from edge.records import Checkpoint, digest_file, digest_folder, save, write_text
+from edge.errors import EdgeError
+from edge.export import checkpoint as checkpoints
+from edge.records import Checkpoint, digest_file, digest_folder, read_json, save, write_text
+from edge.train.scratch import rounding
 
 Json = dict[str, Any]
 
@@ -28,20 +35,74 @@ def make(out: Path, console: Console, steps: int = STEPS, seed: int = SEED, rows
 
     steps: of `HEADS` times `QUESTIONS` examples. rows: questions in each set of the card. more: further fields of the
     worker's request. Returns {"training": …, "scores": …}, the two workers' answers.
+
+    Raises EdgeError for a folder with something else in it, a training that was stopped there and was another one, or
+    one that is at work there.
     """
     request = {"steps": steps, "seed": seed, "threads": os.cpu_count(), **more}
-    training = _run("tiny", request, out, console, f"training {out.name}", keep_partial=True)
-    scores = score(out, console, rows)
-    write_text(out / "CARD.md", card(out, training, scores))
-    save(Checkpoint(digest_folder(out), ".", "functiongemma", source="edge-tiny"), out / "checkpoint.json")
+    if out.is_dir() and any(out.iterdir()) and not (out / "config.json").is_file():
+        raise EdgeError(f"{out}: what is there is no model, and would be replaced", "give a new or an empty folder")
+    with _only_one(out) as desk:
+        training = _trained(out, desk, request)
+        if training is None:
+            training = _run("tiny", request, out, console, f"training {out.name}", keep_partial=True)
+        scores = score(out, console, rows)
+        write_text(out / "CARD.md", card(out, training, scores))
+        save(Checkpoint(digest_folder(out), ".", "functiongemma", source="edge-tiny"), out / "checkpoint.json")
     return {"training": training, "scores": scores}
+
+
+@contextlib.contextmanager
+def _only_one(out: Path) -> Iterator[Path]:
+    """The worker's desk beside `out` (see `edge/worker.py`), for one training at a time."""
+    desk = out.absolute().with_name(f"{out.absolute().name}.worker")
+    desk.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(desk / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise EdgeError(f"{out}: another training is at work there", "wait for it, or give another folder") from None
+    try:
+        yield desk
+    finally:
+        lock.release()
+
+
+def _trained(out: Path, desk: Path, request: Json) -> Json | None:
+    """What the same training answered if it is done and was stopped before its card; None if there is something to train.
+
+    Raises EdgeError rather than go on from another training's weights.
+    """
+    before = _left(desk / "request.json")
+    same = all(before.get(key) == value for key, value in request.items() if key != "threads")
+    if (desk / "partial" / "checkpoint.pt").exists() and before and not same:
+        raise EdgeError(
+            f"{desk}: a training with other options was stopped there",
+            "give the same options to go on with it, or delete that folder",
+        )
+    answer = _left(desk / "reply.json").get("ok")
+    done = (out / "config.json").is_file() and not (out / "CARD.md").exists()
+    return answer if same and done else None
+
+
+def _left(file: Path) -> Json:
+    """What a worker's run left on its desk, {} if nothing or not whole."""
+    try:
+        return dict(read_json(file))
+    except (EdgeError, TypeError, ValueError):
+        return {}
 
 
 def score(model: Path, console: Console, rows: int = ROWS, fake: str | None = None) -> Json:
     """Exact match on held-out rows: {"sets", "tools", "languages", "kinds": {name: {"right", "rows"}}}.
 
     rows: questions a set. fake: round the weights first, as `scratch/rounding.py` names it.
+
+    Raises EdgeError for a rounding that there is not, and for a folder that holds no checkpoint.
     """
+    if fake is not None and fake not in rounding.KINDS:
+        raise EdgeError(f"no rounding {fake!r}", f"there are: {', '.join(rounding.KINDS)}")
+    checkpoints.inspect(model)
     request = {"model": str(model.resolve()), "rows": rows, "threads": os.cpu_count(), "fake": fake}
     label = f"examining {model.name}" + (f" as {fake}" if fake else "")
     with tempfile.TemporaryDirectory() as folder:  # an examination leaves nothing but its answer

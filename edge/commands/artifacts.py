@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from edge.errors import GateError
+from edge.errors import EdgeError, GateError
 
 _PATH = click.Path(path_type=Path)
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -55,7 +55,12 @@ def lint(files: tuple[Path, ...], list_rules: bool, as_json: bool) -> None:
         return
     if not files:
         raise click.UsageError("give a file or a folder, such as: edge lint model.litertlm")
-    files = tuple(f for f in files if not _is_manifest(f))  # so that a folder's `*` can be given
+    others = tuple(f for f in files if not _is_manifest(f))  # so that a folder's `*` can be given
+    if not others:
+        raise EdgeError(
+            f"{files[0]}: a manifest, not an artifact", f"name the file: edge lint {files[0].with_suffix('')}"
+        )
+    files = others
     found = [f for file in files for f in rules.check(file)]
     errors = sum(f.severity == rules.ERROR for f in found)
     if as_json:

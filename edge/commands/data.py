@@ -27,6 +27,14 @@ _SLOW_S = 1.0  # what takes longer gets a progress line
 _FILE = click.Path(path_type=Path)
 
 
+class _Range(click.FloatRange):
+    """Without NaN, which is beyond no bound."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        return number if number == number else self.fail(f"{value!r} is no number.", param, ctx)
+
+
 @click.group()
 def data() -> None:
     """Rows: check, count, filter, split and convert them.
@@ -68,7 +76,7 @@ LENGTHS = _options(
     click.option("--limit", type=click.IntRange(min=1), metavar="N",
                  help="Tokens that a row may have [default: the project's max_tokens, else 1024]."),
 )  # fmt: skip
-THRESHOLD = click.option("--threshold", type=click.FloatRange(0.5, 1), default=0.8, show_default=True,
+THRESHOLD = click.option("--threshold", type=_Range(0.5, 1), default=0.8, show_default=True,
                          help="How much of their character 5-shingles near-duplicates share.")  # fmt: skip
 OUT = _options(
     click.option("-o", "--out", type=_FILE, required=True, help="Where the rows go; the rejected ones go beside it."),
@@ -271,7 +279,7 @@ def filter_(
 @SOURCE
 @click.option("-o", "--out", type=_FILE, required=True, help="The folder for train.jsonl, eval.jsonl, rejects.jsonl.")
 @click.option("--force", is_flag=True, help="Replace files that are there.")
-@click.option("--eval", "share", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.1,
+@click.option("--eval", "share", type=_Range(0, 1, min_open=True, max_open=True), default=0.1,
               show_default=True, help="Share that is held out, of groups of near-duplicates.")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Another one gives another split.")
 @THRESHOLD

@@ -117,7 +117,8 @@ def _run(exporter: Callable[..., Exported], given: dict[str, Any]) -> None:
     from edge.export import job
     from edge.project import valid_name
 
-    name = valid_name(given["name"] or given["checkpoint"].resolve().name, "--name")
+    folder = given["checkpoint"].resolve().name
+    name = valid_name(given["name"] or folder, "--name" if given["name"] else f"give --name: {given['checkpoint']}")
     with Console(given["quiet"]) as console:
         source = job.read_checkpoint(given["checkpoint"], given["dialect"])
         made = exporter(source, list(given["quantisations"]), given["out"], name, console,

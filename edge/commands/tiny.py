@@ -15,7 +15,7 @@ def tiny() -> None:
 
     \b
     edge tiny score                              what the card of the shipped one says
-    edge tiny train build/mine --steps 2000      a smaller one, in some ten minutes
+    edge tiny train build/mine --steps 2000      a shorter training, of some ten minutes
     edge tiny score build/mine --rows 300 --json
     """
 
@@ -35,9 +35,10 @@ def tiny() -> None:
 def tiny_train(
     out: Path, steps: int | None, seed: int | None, heads: int | None, plain: bool, as_json: bool, quiet: bool
 ) -> None:
-    """Train the embedded base model from nothing into OUT. A stopped training goes on where it was.
+    """Train the embedded base model from nothing into OUT. A stopped training goes on where it was, by the same options.
 
-    The shipped one took well over an hour on two cores. OUT also gets the model card, with scores.
+    A model that is in OUT is replaced; a folder of anything else is refused. The shipped one took well over an hour on
+    two cores. OUT also gets the model card, with scores.
     """
     from edge.console import Console
     from edge.train import tiny as trainer

@@ -23,6 +23,19 @@ __all__ = ["FORMATS", "Damaged", "Found", "Manifest", "format_of", "manifest", "
 FORMATS: tuple[ModuleType, ...] = (gguf, litertlm, task, tflite, onnx, folder)  # a genai folder has a config.json, too
 
 
+# What reading altered bytes raises; the last two where JSON or GGUF hold a value of another type than its key takes.
+_UNREADABLE = (
+    ValueError,
+    struct.error,
+    LookupError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    AttributeError,
+)
+
+
 class Damaged(EdgeError):
     """A file of a known format that is cut short or altered so that it can't be read."""
 
@@ -51,7 +64,7 @@ def read(path: PathLike) -> Found:
         found: Found = form.read(where)
     except EdgeError as error:
         raise _damaged(where, error.message, error.hint) from None
-    except (ValueError, struct.error, LookupError, OverflowError, MemoryError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise _damaged(where, f"{where}: cut short or damaged: not a whole {form.NAME} ({error})", None) from None
     told = manifest(where, found.sha256)
     notices = [*found.notices, *(told.notices if told else [])]
@@ -73,14 +86,29 @@ def manifest(path: Path, sha256: str | None = None) -> Manifest | None:
     try:
         if file.name == "checkpoint.json":
             c = records.load(Checkpoint, file)
+            _refuse_other_types(file, c)
             return Manifest(
                 str(file), None, _differs(path, c.digest, None, sha256), c.dialect, notices=c.notices, source=c.source
             )
         a = records.load(Artifact, file)
+        _refuse_other_types(file, a)
     except EdgeError as error:
         return Manifest(str(file), error.message)
     differs = _differs(path, a.digest, a.bytes, sha256)
     return Manifest(str(file), None, differs, a.dialect, a.quantisation, a.context_tokens, a.notices, a.exporter)
+
+
+def _refuse_other_types(file: Path, record: Artifact | Checkpoint) -> None:
+    """Of the fields that are shown and compared here; `records.load` looks at their names alone."""
+    wanted = {"digest": str, "dialect": str, "quantisation": str, "exporter": str, "bytes": int}
+    optional = {"source": str, "context_tokens": int}
+    values = vars(record)
+    wrong = [k for k, kind in wanted.items() if k in values and not isinstance(values[k], kind)]
+    wrong += [k for k, kind in optional.items() if not isinstance(values.get(k), (kind, type(None)))]
+    if not isinstance(record.notices, list) or not all(isinstance(notice, str) for notice in record.notices):
+        wrong.append("notices")
+    if wrong:
+        raise EdgeError(f"{file}: its {', '.join(wrong)} can't be read: of another type")
 
 
 def _places(path: Path) -> list[Path]:

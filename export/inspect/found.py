@@ -37,6 +37,14 @@ class Tokenizer:
     pieces: list[str]
     types: list[int]
 
+    def __post_init__(self) -> None:
+        """JSON and GGUF may hold anything under any key. Raises ValueError for what is not of its type."""
+        if not isinstance(self.types, list):
+            raise ValueError(f"the tokens' types are {self.types!r:.60}, no list")
+        strange = next((piece for piece in self.pieces if not isinstance(piece, str)), None)
+        if strange is not None:
+            raise ValueError(f"a token is {strange!r:.60}, no text")
+
     @cached_property
     def ids(self) -> dict[str, int]:
         return {text: n for n, text in reversed(list(enumerate(self.pieces)))}
@@ -123,6 +131,14 @@ class Found:
     bad_scales: list[str] = field(default_factory=list)  # 4-bit tensors with a scale that the CPU kernels refuse
     facts: dict[str, Any] = field(default_factory=dict)  # what only this format has
     manifest: Manifest | None = None
+
+    def __post_init__(self) -> None:
+        """JSON and GGUF may hold anything under any key. Raises ValueError for what is not of its type."""
+        for name in ("vocabulary", "context_tokens", "cache_tokens", "asked_tokens"):
+            if not isinstance(getattr(self, name), (int, type(None))):
+                raise ValueError(f"{name} is {getattr(self, name)!r:.60}, no whole number")
+        if not isinstance(self.template, (str, type(None))):
+            raise ValueError(f"the template is {self.template!r:.60}, no text")
 
     @property
     def template_sha256(self) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -88,8 +89,8 @@ def needs_lengths(rules: Sequence[str]) -> bool:
 
 def _number(given: str) -> int:
     name, _, value = given.partition("=")
-    if not value.isascii() or not value.isdigit() or int(value) < 1:
-        raise EdgeError(f"rule {given!r}: {value!r} is no whole number of at least 1", f"write {name}=500")
+    if not re.fullmatch("[1-9][0-9]{0,17}", value):  # int() refuses more than 4300 digits
+        raise EdgeError(f"rule {given!r:.60}: that is no whole number from 1 to 10^18", f"write {name}=500")
     return int(value)
 
 

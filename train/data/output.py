@@ -14,13 +14,15 @@ from .source import REJECTS, Source
 
 
 def rejects_of(out: Path) -> Path:
-    """Where the rows go that `out` leaves out: `small.jsonl` -> `small.rejects.jsonl`."""
+    """Where the rows go that `out` leaves out: `small.jsonl` -> `small.rejects.jsonl`. Raises EdgeError for no name."""
+    if not out.name:  # "", "." and "/"
+        raise EdgeError(f"{out}: a folder", "name a file in it")
     return out.with_name(f"{out.stem}.{REJECTS}")
 
 
 def refuse_existing(files: Iterable[Path], source: Source, force: bool) -> None:
     """Before any work is done. Raises EdgeError for an output that is an input, or is there without `force`."""
-    inputs = {file.resolve() for file in source.files}
+    inputs = {file.resolve() for file in (*source.files, *([Path(source.tools_file)] if source.tools_file else []))}
     for file in files:
         if file.resolve() in inputs:
             raise EdgeError(f"{file}: this is a file that is read", "write to another one")
