@@ -108,6 +108,16 @@ def test_a_short_training_makes_a_whole_folder(tmp_path: Path) -> None:
     assert {f.name for f in (tmp_path / "model").iterdir()} == FILES
 
 
+@pytest.mark.slow
+def test_a_training_goes_on_from_a_model(tmp_path: Path) -> None:
+    """At 0.53 or so of the seen phrasings after a step, where a new model is at nothing."""
+    with Console(quiet=True) as console:
+        made = tiny.make(tmp_path / "model", console, steps=1, seed=2, rows=5, every=1, model=tiny.SHIPPED)
+    assert made["training"]["curve"][0]["scores"]["seen phrasings"] > 0.3
+    assert "going on from the model edge-tiny (sha256 " in (tmp_path / "model" / "CARD.md").read_text()
+    assert (tmp_path / "model" / "tokenizer.json").read_bytes() == (tiny.SHIPPED / "tokenizer.json").read_bytes()
+
+
 def interrupt(done: Any, total: Any, what: str) -> None:
     raise KeyboardInterrupt
 

@@ -26,26 +26,39 @@ from edge.train.scratch import rounding
 Json = dict[str, Any]
 
 SHIPPED = Path(__file__).parent / "edge-tiny"
-STEPS, SEED = 14000, 1  # what the shipped model was trained with
+STEPS, SEED = 11500, 1  # what the shipped model was trained with
 ROWS = 1000  # questions in each set of the card
 
 
-def make(out: Path, console: Console, steps: int = STEPS, seed: int = SEED, rows: int = ROWS, **more: Any) -> Json:
+def make(
+    out: Path,
+    console: Console,
+    steps: int = STEPS,
+    seed: int = SEED,
+    rows: int = ROWS,
+    model: Path | None = None,
+    **more: Any,
+) -> Json:
     """Train into `out` (replaced whole when done; a stopped run goes on), examine, write the card.
 
-    steps: of `HEADS` times `QUESTIONS` examples. rows: questions in each set of the card. more: further fields of the
-    worker's request. Returns {"training": …, "scores": …}, the two workers' answers.
+    steps: of `HEADS` times `QUESTIONS` examples. rows: questions in each set of the card. model: an earlier one
+    to go on from. more: further fields of the worker's request. Returns {"training": …, "scores": …}, the two workers' answers.
 
     Raises EdgeError for a folder with something else in it, a training that was stopped there and was another one, or
     one that is at work there.
     """
     request = {"steps": steps, "seed": seed, "threads": os.cpu_count(), **more}
+    if model:
+        checkpoints.inspect(model)
+        request["start"] = str(model.resolve())
     if out.is_dir() and any(out.iterdir()) and not (out / "config.json").is_file():
         raise EdgeError(f"{out}: what is there is no model, and would be replaced", "give a new or an empty folder")
     with _only_one(out) as desk:
         training = _trained(out, desk, request)
         if training is None:
             training = _run("tiny", request, out, console, f"training {out.name}", keep_partial=True)
+        if model:
+            training["start"] = f"{model.name} (sha256 {digest_folder(model)[:12]}…)"
         scores = score(out, console, rows)
         write_text(out / "CARD.md", card(out, training, scores))
         save(Checkpoint(digest_folder(out), ".", "functiongemma", source="edge-tiny"), out / "checkpoint.json")
@@ -116,11 +129,13 @@ def _run(name: str, request: Json, out: Path, console: Console, label: str, **ho
         return worker.run(script, request, out, python=environment.python, progress=progress, **how)
 
 
-def card(folder: Path, training: Json, scores: Json) -> str:
-    """The model card: purpose, recipe, scores with intervals, digests."""
+def card(folder: Path, training: Json, scores: Json, note: str = "") -> str:
+    """The model card: purpose, recipe, scores with intervals, digests. note: what a reader should know of this training."""
     files = sorted(f for f in folder.iterdir() if f.suffix != ".md" and f.name != "checkpoint.json")
     return _CARD.format(
         **{key: training[key] for key in ("parameters", "steps", "examples", "seed", "threads", "device")},
+        start=_STARTS.get(training["start"], f"going on from the model {training['start']}"),
+        note=f"\n{note}\n" if note else "",
         minutes=training["minutes"],
         cpu_minutes=training["cpu_minutes"],
         megabytes=sum(f.stat().st_size for f in files) / 1e6,
@@ -151,6 +166,8 @@ def _point(point: Json) -> str:
     return f"| {point['minutes']:.0f} | {point['steps']:,} | {point['examples']:,} | {point['loss']:.3f} | {shown} |"
 
 
+_STARTS = {"copying": "from weights that can copy", "plain": "from plain random weights"}
+
 _CARD = """# edge-tiny
 
 A function-calling language model of {parameters:,} parameters in FunctionGemma's format, trained from scratch on
@@ -167,10 +184,10 @@ architecture and the wire format. Licence: Apache-2.0, as the project.
 {size}.
 Every sixth layer is global. Tied embeddings, bfloat16. SentencePiece BPE with byte fallback and split digits.
 
-{examples:,} examples in {steps:,} steps, {minutes:.0f} minutes ({device}, {threads} threads, {cpu_minutes:.0f} CPU
-minutes), seed {seed}: `train/workers/tiny.py` says how, `train/scratch/` has the parts, `train/generator.py` and
-`train/toolset/` say what from. To repeat it: `edge tiny train`; the weights then are the same but for rounding.
-
+{examples:,} examples in {steps:,} steps {start}, {minutes:.0f} minutes ({device}, {threads} threads, {cpu_minutes:.0f}
+CPU minutes), seed {seed}: `train/workers/tiny.py` says how, `train/scratch/` has the parts, `train/generator.py` and
+`train/toolset/` say what from. To repeat it: `edge tiny train`; the same options give the same weights but for rounding.
+{note}
 ## Scores
 
 Exact match, greedy: calls in order, names and arguments equal, nothing dropped. Weights as they ship. All values are

@@ -30,10 +30,19 @@ def tiny() -> None:
     help="Prompts a step, of 10 questions each [default: 2; a GPU wants 32 or more].",
 )
 @click.option("--plain", is_flag=True, help="Start from random weights only, without those that can copy.")
+@click.option("--from", "model", type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help="Go on from this model instead; give another --seed, the same would repeat its rows.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def tiny_train(
-    out: Path, steps: int | None, seed: int | None, heads: int | None, plain: bool, as_json: bool, quiet: bool
+    out: Path,
+    steps: int | None,
+    seed: int | None,
+    heads: int | None,
+    plain: bool,
+    model: Path | None,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Train the embedded base model from nothing into OUT. A stopped training goes on where it was, by the same options.
 
@@ -43,7 +52,9 @@ def tiny_train(
     from edge.console import Console
     from edge.train import tiny as trainer
 
-    how: dict[str, Any] = {"start": "plain" if plain else "copying", "heads": heads}
+    if plain and model:
+        raise click.UsageError("--plain and --from exclude each other")
+    how: dict[str, Any] = {"start": "plain" if plain else "copying", "heads": heads, "model": model}
     with Console(quiet) as console:
         made = trainer.make(out, console, steps or trainer.STEPS, trainer.SEED if seed is None else seed, **how)
     click.echo(json.dumps(made) if as_json else out / "CARD.md")

@@ -23,18 +23,23 @@ USER = "<start_of_turn>user\n"
 
 @dataclass(frozen=True)
 class Lessons:
-    """The batch of each step, by its number: what a torch DataLoader takes, so that a GPU's data come from processes."""
+    """The batch of each step, by its number: what a torch DataLoader takes, so that a GPU's data come from processes.
+
+    staged: begin with few tools in a prompt.
+    """
 
     words: Words
     seed: int
     steps: int
     heads: int = HEADS
+    staged: bool = True
 
     def __len__(self) -> int:
         return self.steps
 
     def __getitem__(self, step: int) -> Batch:
-        most = next(tools for share, tools in STAGES if step < share * self.steps)
+        stages = STAGES if self.staged else STAGES[-1:]
+        most = next(tools for share, tools in stages if step < share * self.steps)
         return draw(self.words, self.seed, step, most, self.heads)
 
 

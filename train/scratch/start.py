@@ -27,11 +27,16 @@ SIZE = {
 ALIKE = [("declaration:", "call:"), (",parameters:{properties:{", "{"), ("},", ",")]
 
 
+FRESH = ("copying", "plain")
+
+
 def new_model(words: Words, size: Json, seed: int, how: str = "copying") -> Any:
-    """A model of this size. how: "copying", or "plain" for random weights only."""
+    """A model to train, in float32. how: one of FRESH (of this size, at random or able to copy), or a model's folder."""
     import torch
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
+    if how not in FRESH:
+        return Gemma3ForCausalLM.from_pretrained(how, dtype=torch.float32)
     torch.manual_seed(seed)
     config = Gemma3TextConfig(
         vocab_size=len(words.tokenizer), hidden_size=size["hidden"], intermediate_size=size["feed_forward"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,13 @@ def build_tokenizer(out: Path, size: int, seed: int) -> str:
     if differ:
         raise ValueError(f"transformers and SentencePiece differ on {len(differ)} texts, first {differ[0]!r}")
     return f"{pieces.vocab_size()} pieces, equal on {len(checked)} texts"
+
+
+def copy_tokenizer(model: Path, out: Path) -> None:
+    """The tokenizer of a model that training goes on from."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name in ("tokenizer.model", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(model / name, out / name)
 
 
 TRICKY = [

@@ -14,7 +14,7 @@
 
 Request: {"out": folder, "steps": 14000, "seed": 1, "heads": heads a step, of 10 questions each, "threads": cores to use,
 "every": steps between checkpoints, "rows": questions an evaluation set on the way, "size": changes to `SIZE`, "start":
-"copying" or "plain"}.
+"copying", "plain", or the folder of a model of this kind to go on from (then all prompts are long from the first)}.
 Answer: {"steps", "examples", "minutes", "cpu_minutes", "threads", "device", "parameters", "seed", "size", "start",
 "curve": [{"minutes", "steps", "examples", "loss", "scores": {set: exact match}}]}.
 
@@ -61,17 +61,21 @@ ON_THE_WAY = [
 def main(request: Json, reply: Any) -> Json:
     import torch
 
-    from edge.train.scratch import start, tokenizer
+    from edge.train.scratch import data, start, tokenizer
 
     threads = int(request.get("threads") or os.cpu_count() or 1)
     torch.set_num_threads(threads)
     out, seed = Path(request["out"]), int(request.get("seed", 1))
     size = {**start.SIZE, **request.get("size", {})}
-    if not (out / "tokenizer.json").exists():
+    how = request.get("start", "copying")
+    if how not in start.FRESH:
+        tokenizer.copy_tokenizer(Path(how), out)
+    elif not (out / "tokenizer.json").exists():
         reply.log(f"tokenizer: {tokenizer.build_tokenizer(out, size['vocabulary'], seed)}")
     words = tokenizer.Words(out)
-    how = request.get("start", "copying")
-    run = Run(start.new_model(words, size, seed, how), words, seed, int(request["steps"]), request.get("heads"))
+    model = start.new_model(words, size, seed, how)
+    lessons = data.Lessons(words, seed, int(request["steps"]), request.get("heads") or data.HEADS, how in start.FRESH)
+    run = Run(model, lessons)
     run.resume(out / "checkpoint.pt")
     train(run, out, request, reply)
     start.save_model(run.model, out)
@@ -95,22 +99,21 @@ def main(request: Json, reply: Any) -> Json:
 class Run:
     """A model in training: weights, optimizer and how far it got."""
 
-    def __init__(self, model: Any, words: Any, seed: int, steps: int, heads: int | None) -> None:
+    def __init__(self, model: Any, lessons: Any) -> None:
         import torch
 
-        from edge.train.scratch import data, net
+        from edge.train.scratch import net
 
         self.gpu = torch.cuda.is_available()
         self.model = model.to("cuda" if self.gpu else "cpu")
-        self.words, self.steps = words, steps
-        self.lessons = data.Lessons(words, seed, steps, int(heads or data.HEADS))
+        self.lessons, self.words, self.steps = lessons, lessons.words, lessons.steps
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=RATE, betas=(0.9, 0.95), weight_decay=0.01)
         self.step = self.examples = 0
         self.minutes, self.cpu_minutes, self.loss = 0.0, 0.0, float("nan")
         self.curve: list[Json] = []
         fast = torch.cuda.is_bf16_supported() if self.gpu else net.fast_bfloat16()
         self.dtype = torch.bfloat16 if fast else torch.float32
-        self.fused = steps >= WORTH_FUSING and net.can_fuse()
+        self.fused = self.steps >= WORTH_FUSING and net.can_fuse()
 
     def device_name(self) -> str:
         import torch
