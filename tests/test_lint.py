@@ -257,6 +257,8 @@ def test_the_command(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
     shown = run(tmp_path / "notes.txt")
     assert shown.exit_code == 2 and "of no format that edge reads" in shown.output
+    shown = run(tmp_path / "notes.txt", bad)  # which keeps nothing back of the others
+    assert shown.exit_code == 2 and "error sampler" in shown.output and "of no format" in shown.output
 
 
 def test_the_rules_can_be_listed():

@@ -61,13 +61,21 @@ def lint(files: tuple[Path, ...], list_rules: bool, as_json: bool) -> None:
             f"{files[0]}: a manifest, not an artifact", f"name the file: edge lint {files[0].with_suffix('')}"
         )
     files = others
-    found = [f for file in files for f in rules.check(file)]
+    found: list[rules.Finding] = []
+    unread: list[EdgeError] = []
+    for file in files:  # one that can't be read keeps nothing back of what is wrong with the others
+        try:
+            found += rules.check(file)
+        except EdgeError as error:
+            unread.append(error)
     errors = sum(f.severity == rules.ERROR for f in found)
     if as_json:
         told = {"files": [str(f) for f in files], "errors": errors, "findings": [vars(f) for f in found]}
         click.echo(json.dumps(told, ensure_ascii=False))
     else:
-        click.echo("\n".join([*map(str, found), _summary(len(files), [f.severity for f in found])]))
+        click.echo("\n".join([*map(str, found), _summary(len(files) - len(unread), [f.severity for f in found])]))
+    if unread:
+        raise unread[0]
     if errors:
         raise click.exceptions.Exit(GateError.exit_code)
 

@@ -1,4 +1,7 @@
-"""Files that a command makes: all of them or none, never over one that is there unless told so, never over an input."""
+"""Files that a command makes: each whole, never over one that is there unless told so, never over an input.
+
+If one can't be written, those that the command brought into being go again; one that it replaced stays replaced.
+"""
 
 from __future__ import annotations
 
