@@ -489,67 +489,13 @@ def bare(text: str) -> str:
 
 @pytest.mark.slow
 def test_litert_lm_reads_its_own_calls(made, tmp_path):
-    """The native way: tools given to the runtime, calls back as it parses them."""
+    """The native way: tools given to the runtime, calls back as it parses them; as we parse what it writes."""
     text, tools = PROMPTS[0]
     messages = [{"role": "developer", "content": SENTENCE}, {"role": "user", "content": text}]
-    script = WORKERS / "litert_lm.py"
-    request = {"model": made.found["litertlm"][0].path, "conversations": [{"messages": messages, "tools": tools}]}
-    (calls,) = worker.run(script, request, tmp_path / "o", python=python_of(script))["calls"]
-    assert [c["name"] for c in calls] == ["set_alarm"] and calls[0]["arguments"]["time"] == "07:30", calls
-
-
-@pytest.mark.slow
-def test_litert_lm_goes_on_as_training_did(made, tmp_path):
-    """The model has written its stop token; what the runtime feeds next begins right after it."""
-    text, tools = PROMPTS[0]
-    case = {
-        "first": {"role": "user", "content": text},
-        "answer": ANSWER,
-        "next": {"role": "user", "content": "And?"},
-        "sends": 2,
-    }
-    dialogues = [{**case, "tools": tools}, {**case, "tools": []}]  # without tools, any reply is text
-    script = WORKERS / "litert_lm.py"
-    request = {"model": made.found["litertlm"][0].path, "dialogues": dialogues}
-    answer = worker.run(script, request, tmp_path / "o", python=python_of(script))
-    called, talked = answer["dialogues"]
-    assert called[0][2].get("tool_calls") and not talked[0][2].get("tool_calls")
-    said = [{"role": "assistant", "content": "x"}, {"role": "assistant", "tool_calls": CALL["tool_calls"]}]
-    for (_, (message, fed, _)), reply, given in zip((talked, called), said, ([], tools), strict=True):
-        whole = functiongemma.render([case["first"], reply, message], given)
-        assert fed and fed == whole.partition(functiongemma.completion(reply))[2]
-    assert talked[1][1].startswith("\n<start_of_turn>user\n") and called[1][1].startswith("response:set_alarm{")
-
-
-@pytest.mark.slow
-def test_refusals_of_the_workers(made, tmp_path):
-    """Before anything is converted."""
-    where = (QUIET, environment)
-    small = read_checkpoint(checkpoints.make(tmp_path / "small"), "functiongemma")
-    with pytest.raises(EdgeError, match=r"the embedding has .* rows: a runtime stops with an error"):
-        tflite.export(small, ["int8"], tmp_path / "o", "m", *where)
-    with pytest.raises(EdgeError, match="a cache of 2048 tokens: the model was trained for at most 1024"):
-        tflite.export(small, ["int8"], tmp_path / "o", "m", *where, cache=2048)
-    (tmp_path / "small" / "tokenizer.model").unlink()
-    bare_folder = read_checkpoint(tmp_path / "small", "functiongemma")
-    with pytest.raises(EdgeError, match=r"tokenizer\.model: missing; LiteRT-LM and MediaPipe read no other") as caught:
-        tflite.export(bare_folder, ["int8"], tmp_path / "o", "m", *where)
-    assert "copy tokenizer.model from the base model" in caught.value.hint
-    (tmp_path / "small" / "tokenizer.model").write_bytes(b"not one")
-    broken = read_checkpoint(tmp_path / "small", "functiongemma")
-    with pytest.raises(EdgeError, match="not a SentencePiece model"):
-        tflite.export(broken, ["int8"], tmp_path / "o", "m", *where)
-    assert not list((tmp_path / "o").glob("m_*"))
-
-
-@pytest.mark.slow
-def test_a_tflite_that_changed_before_it_was_bundled(made, tmp_path):
-    int8 = made.found["tflite"][1]
-    request = {
-        "checkpoint": made.record.path, "dialect": "functiongemma", "cache": 1024, "notices": [], "profile": "turns", "name": "m",
-        "files": [{"quantisation": "int8", "model": int8.path, "sha256": "0" * 64, "file": "m.task"}],
-    }  # fmt: skip
-    for name in ("litertlm", "task", "task_legacy"):
-        script = environments.script(name)
-        with pytest.raises(GateError, match="is not what was put in"):
-            worker.run(script, request, tmp_path / name, python=python_of(script))
+    script, model = WORKERS / "litert_lm.py", made.found["litertlm"][0].path
+    talk = {"model": model, "conversations": [{"messages": messages, "tools": tools}]}
+    (calls,) = worker.run(script, talk, tmp_path / "talk", python=python_of(script))["calls"]
+    raw = {"model": model, "prompts": [functiongemma.render(messages, tools)], "max_tokens": 64}
+    (written,) = worker.run(script, raw, tmp_path / "raw", python=python_of(script))["texts"]
+    ours = functiongemma.parse(written).calls
+    assert ours and calls == [{"name": call.name, "arguments": call.arguments} for call in ours], written
