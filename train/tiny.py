@@ -186,7 +186,8 @@ Every sixth layer is global. Tied embeddings, bfloat16. SentencePiece BPE with b
 
 {examples:,} examples in {steps:,} steps {start}, {minutes:.0f} minutes ({device}, {threads} threads, {cpu_minutes:.0f}
 CPU minutes), seed {seed}: `train/workers/tiny.py` says how, `train/scratch/` has the parts, `train/generator.py` and
-`train/toolset/` say what from. To repeat it: `edge tiny train`; the same options give the same weights but for rounding.
+`train/toolset/` say what from. To repeat it: `edge tiny train`. It then sees the same rows in
+the same order; rounding differs between machines and grows, so expect scores like these, not the same bytes.
 {note}
 ## Scores
 

@@ -4,7 +4,7 @@
     text.py     what a user said: normalised, with its values masked, in which script
     near.py     near-duplicates: MinHash over character 5-shingles, verified
     tokens.py   token counts, by a worker (count_tokens.py)
-    output.py   files that are written whole or not at all, never over another
+    output.py   files that are written whole, never over another unless told so
 
 Every reading goes through `train/readers`: what `edge run` would reject, these reject, for the same reason.
 """

@@ -22,7 +22,7 @@ A GPU is taken where torch finds one: then give it more heads a step, since it i
 
 `out` ends as a plain Hugging Face folder in bfloat16. While training it holds `checkpoint.pt`, and a run that finds one
 there goes on from it. The data of a step depend on the seed and the step's number, and the learning rate and the most
-tools in a prompt on the share of `steps` that is done: a repeated run is the same but for rounding.
+tools in a prompt on the share of `steps` that is done: a repetition sees the same rows in the same order.
 """
 
 from __future__ import annotations
