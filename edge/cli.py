@@ -20,6 +20,7 @@ from edge import __version__
 from edge.commands import artifacts
 from edge.commands.data import data
 from edge.commands.export import export
+from edge.commands.options import AS_JSON, DIALECT, FOLDER, QUIET
 from edge.commands.tiny import tiny
 from edge.errors import EdgeError
 
@@ -48,12 +49,6 @@ class Group(click.Group):
             name = f"{error.filename}: " if error.filename else ""
             click.echo(f"edge: {name}{error.strerror or error}", err=True)
             raise click.exceptions.Exit(3 if error.errno == 28 else 2) from None  # 28: no space left
-
-
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-QUIET = click.option("-q", "--quiet", is_flag=True, help="No progress.")
-DIALECT = click.option("--dialect", default="functiongemma", show_default=True, help="functiongemma or hermes.")
-FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import click
 
+from edge.commands.options import AS_JSON
 from edge.errors import EdgeError, GateError
 
 _PATH = click.Path(path_type=Path)
-_AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
 @click.command()
 @click.argument("file", type=_PATH)
-@_AS_JSON
+@AS_JSON
 def inspect(file: Path, as_json: bool) -> None:
     """Say what is in FILE: a .gguf, .tflite, .task, .litertlm or .onnx file, or a folder.
 
@@ -38,7 +38,7 @@ def inspect(file: Path, as_json: bool) -> None:
 @click.command()
 @click.argument("files", type=_PATH, nargs=-1)
 @click.option("--rules", "list_rules", is_flag=True, help="List every rule, and read no file.")
-@_AS_JSON
+@AS_JSON
 def lint(files: tuple[Path, ...], list_rules: bool, as_json: bool) -> None:
     """Say what will go wrong with FILES on a device: what happens there, and the fix.
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge.commands.options import AS_JSON, DIALECT, FOLDER, QUIET, F, together
+
 if TYPE_CHECKING:
     from edge.export.job import Exported
-
-F = TypeVar("F", bound=Callable[..., Any])
-_FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
 @click.group()
@@ -30,33 +28,24 @@ def export() -> None:
 
 def _common(default: str, about: str) -> Callable[[F], F]:
     """What every format takes."""
-    options = [
-        click.argument("checkpoint", type=_FOLDER),
+    return together(
+        click.argument("checkpoint", type=FOLDER),
         click.option("--quant", "quantisations", multiple=True, default=[default], show_default=True, help=about),
-        click.option("--out", type=_FOLDER, default="build/artifacts", show_default=True, help="Where they go."),
+        click.option("--out", type=FOLDER, default="build/artifacts", show_default=True, help="Where they go."),
         click.option("--name", help="What they are called [default: the checkpoint's folder]."),
-        click.option("--dialect", default="functiongemma", show_default=True, help="functiongemma or hermes."),
-        click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
-        click.option("-q", "--quiet", is_flag=True, help="No progress."),
-    ]
-
-    def add(command: F) -> F:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
+        DIALECT,
+        AS_JSON,
+        QUIET,
+    )
 
 
-def _shaped(command: F) -> F:
-    """What the formats that carry a TFLite take besides."""
-    prefill = click.option("--prefill", type=int, multiple=True, default=[256], show_default=True, metavar="N",
-                           help="Prompt tokens fed at once, a signature each; give it several times.")  # fmt: skip
-    cache = click.option("--cache", type=int, default=1024, show_default=True, metavar="N",
-                         help="Tokens of prompt and answer together.")  # fmt: skip
-    return prefill(cache(command))
-
-
+# What the formats that carry a TFLite take besides.
+_SHAPED = together(
+    click.option("--prefill", type=int, multiple=True, default=[256], show_default=True, metavar="N",
+                 help="Prompt tokens fed at once, a signature each; give it several times."),
+    click.option("--cache", type=int, default=1024, show_default=True, metavar="N",
+                 help="Tokens of prompt and answer together."),
+)  # fmt: skip
 _LITERT = "int8, int8-weight-only, int4-block32, int4-channel or f32; give it several times."
 
 
@@ -73,7 +62,7 @@ def gguf(**given: Any) -> None:
 
 @export.command()
 @_common("int8", _LITERT)
-@_shaped
+@_SHAPED
 def tflite(prefill: tuple[int, ...], cache: int, **given: Any) -> None:
     """TFLite files, NAME_q8_ekv1024.tflite and so on. The float32 one is made along: others start from it."""
     from edge.export import tflite as exporter
@@ -84,7 +73,7 @@ def tflite(prefill: tuple[int, ...], cache: int, **given: Any) -> None:
 
 @export.command()
 @_common("int8", _LITERT)
-@_shaped
+@_SHAPED
 def litertlm(prefill: tuple[int, ...], cache: int, **given: Any) -> None:
     """.litertlm files for LiteRT-LM on Android, iOS and desktops, with our template and the model's stop ids."""
     from edge.export import litertlm as exporter
@@ -96,7 +85,7 @@ def litertlm(prefill: tuple[int, ...], cache: int, **given: Any) -> None:
 
 @export.command()
 @_common("int8", _LITERT)
-@_shaped
+@_SHAPED
 @click.option("--profile", default="flutter_gemma", show_default=True,
               help="Who writes the turn markers: flutter_gemma (its Dart code), or turns (they go into the file).")  # fmt: skip
 @click.option("--bundler", default="current", show_default=True,

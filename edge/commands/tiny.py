@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from edge.commands.options import AS_JSON, FOLDER, QUIET
+
 
 @click.group()
 def tiny() -> None:
@@ -21,7 +23,7 @@ def tiny() -> None:
 
 
 @tiny.command("train")
-@click.argument("out", type=click.Path(file_okay=False, path_type=Path), default="build/edge-tiny")
+@click.argument("out", type=FOLDER, default="build/edge-tiny")
 @click.option("--steps", type=click.IntRange(min=1), help="Of 20 examples each [default: what the shipped one took].")
 @click.option("--seed", type=int, help="Of weights and data [default: the shipped one's].")
 @click.option(
@@ -32,8 +34,8 @@ def tiny() -> None:
 @click.option("--plain", is_flag=True, help="Start from random weights only, without those that can copy.")
 @click.option("--from", "model", type=click.Path(exists=True, file_okay=False, path_type=Path),
               help="Go on from this model instead; give another --seed, the same would repeat its rows.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@AS_JSON
+@QUIET
 def tiny_train(
     out: Path,
     steps: int | None,
@@ -64,8 +66,8 @@ def tiny_train(
 @click.argument("model", type=click.Path(exists=True, file_okay=False, path_type=Path), required=False)
 @click.option("--rows", type=click.IntRange(min=1), default=1000, show_default=True, help="Questions in each set.")
 @click.option("--fake", metavar="KIND", help="Round the weights first, as a quantisation would: int8, int4-block32, …")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@AS_JSON
+@QUIET
 def tiny_score(model: Path | None, rows: int, fake: str | None, as_json: bool, quiet: bool) -> None:
     """Exact match of MODEL (default: the shipped one) on held-out rows: by set, tool, language and kind of row."""
     from edge.console import Console
