@@ -87,5 +87,6 @@ def _make(job: Job, by_numpy: list[Quantisation], by_llama: list[Quantisation]) 
 
 def _place(job: Job, quantisation: Quantisation, made: Made) -> Artifact:
     told = next(a for a in made.answer["artifacts"] if a["quantisation"] == quantisation.name)
+    told = {**told, "checks": {"tensor_types": told["tensor_types"]}}
     options = {"key": _key(job, quantisation)}
     return job.place(made, told, _file(job, quantisation), quantisation.name, options)

@@ -98,11 +98,10 @@ class Job:
     def place(self, made: Made, told: Json, file: Path, quantisation: str, options: Json) -> Artifact:
         """Move a file to its place and write its manifest, which comes last: without it the file doesn't count.
 
-        told: the worker's entry for this file: "file", "export_s", and what else belongs to its checks.
+        told: the worker's entry for this file: "file", "export_s", and "checks" of its own besides those of the answer.
         """
         manifest_of(file).unlink(missing_ok=True)
         (made.folder / told["file"]).replace(file)
-        more = {k: v for k, v in told.items() if k in ("tensor_types", "signatures")}
         artifact = Artifact(
             digest=records.digest_file(file),
             path=str(file.absolute()),
@@ -120,7 +119,7 @@ class Job:
             context_tokens=made.answer.get("context_tokens"),
             export_s=told["export_s"],
             export_peak_rss_bytes=made.answer.get("peak_rss_bytes"),
-            checks={**made.answer.get("checks", {}), **more, "versions": made.answer["versions"]},
+            checks={**made.answer.get("checks", {}), **told.get("checks", {}), "versions": made.answer["versions"]},
             notices=self.checkpoint.notices,
         )
         records.save(artifact, manifest_of(file))

@@ -1,4 +1,4 @@
-"""What the three LiteRT workers share: the tokens that a model ends on, and a look into finished files.
+"""What the LiteRT workers share: the tokens that a model ends on, and making bundles and looking into them.
 
 LiteRT-LM and MediaPipe tokenise with the checkpoint's `tokenizer.model` alone, so what the dialect needs must stand
 there, as single pieces; tokens that only Hugging Face's files know would be spelled out. Standard library only, but for
@@ -8,14 +8,18 @@ SentencePiece, which every worker's environment has.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import shutil
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
 from edge.dialects import Dialect
-from edge.errors import EdgeError
+from edge.errors import EdgeError, MissingError
 from edge.export import vocabulary
 from edge.export.checkpoint import Folder
+from edge.records import Json
 
 _CHUNK = 1 << 20  # bytes
 _CARRY = "copy tokenizer.model from the base model: transformers 5 leaves it out when saving"
@@ -111,34 +115,28 @@ def digest(stream: IO[bytes], count: int | None = None) -> str:
     return sha.hexdigest()
 
 
-def strings(message: bytes) -> Iterator[tuple[int, bytes]]:
-    """(number, bytes) of the length-delimited fields of a protobuf message, not of those within.
+def check_disk(out: Path, files: list[Json]) -> None:
+    """For bundles of these TFLites and their tokenizers. Raises MissingError with what is needed and what is free."""
+    needed = sum(Path(f["model"]).stat().st_size for f in files) + (16 << 20)
+    free = shutil.disk_usage(out).free
+    if needed > free:
+        raise MissingError(f"{out}: {needed / 1e6:,.0f} MB are needed, {free / 1e6:,.0f} MB are free", "free some disk")
 
-    Raises: ValueError for bytes that are no such message.
+
+def bundles(request: Json, reply: Any, make: Callable[[Path, Json], None], look: Callable[[Path, Json], Json]) -> Json:
+    """Make the bundle of each of the request's `files` and read it back: "artifacts" and "checks" of a worker's answer.
+
+    make: writes the file. look: raises GateError if what it reads is not what was put in, else returns what it saw.
     """
-    at = 0
-    while at < len(message):
-        key, at = _varint(message, at)
-        kind = key & 7
-        if kind == 2:
-            length, at = _varint(message, at)
-            if at + length > len(message):
-                raise ValueError("cut off")
-            yield key >> 3, message[at : at + length]
-            at += length
-        elif kind == 0:
-            _, at = _varint(message, at)
-        elif kind in (1, 5):
-            at += 8 if kind == 1 else 4
-        else:
-            raise ValueError(f"a field of kind {kind}")
-
-
-def _varint(message: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while at < len(message):
-        byte = message[at]
-        value, shift, at = value | (byte & 127) << shift, shift + 7, at + 1
-        if byte < 128:
-            return value, at
-    raise ValueError("cut off")
+    out, files = Path(request["out"]), request["files"]
+    artifacts: list[Json] = []
+    seen: Json = {}
+    for n, f in enumerate(files):
+        reply.progress(n, len(files), f["quantisation"])
+        target, started = out / f["file"], time.perf_counter()
+        make(target, f)
+        seconds = time.perf_counter() - started
+        seen = look(target, f)
+        told = {"file": f["file"], "quantisation": f["quantisation"], "bytes": target.stat().st_size}
+        artifacts.append({**told, "export_s": seconds, "checks": {"carried_sha256": f["sha256"]}})
+    return {"artifacts": artifacts, "checks": seen}

@@ -23,6 +23,7 @@ from edge.records import Checkpoint
 
 FORMAT = "task"
 PROFILES = ("flutter_gemma", "turns")
+_CODE = ("edge/export/workers/task", "edge/export/inspect/wire.py")
 BUNDLERS = {"current": "task", "legacy": "task_legacy"}  # name -> worker
 
 
@@ -54,6 +55,6 @@ def export(
     words = [w for w, usual in ((profile, PROFILES[0]), (bundler, "current")) if w != usual]
     ending = "".join(f"_{w}" for w in words) + ".task" if words else "task"
     job = Job(checkpoint, FORMAT, out, name, console, environment)
-    it = tflite.Bundle(BUNDLERS[bundler], ending, {"profile": profile}, ("edge/export/workers/task",))
+    it = tflite.Bundle(BUNDLERS[bundler], ending, {"profile": profile}, _CODE)
     with only_one(out, console):
         return tflite.bundle(job, it, wanted, shape)

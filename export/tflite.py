@@ -195,7 +195,8 @@ def bundle(job: Job, it: Bundle, wanted: list[Quantisation], shape: Shape) -> Ex
     """Make the bundles that are not there yet, each from its TFLite, which is made if need be. Needs the lock."""
     files = {q.name: job.out / file_name(job.name, q, shape, it.ending) for q in wanted}
     code = (*_CODE, *it.code)
-    keys = {q.name: job.key(["tflite", it.exporter], q.name, shape.to_json(), it.options, code=code) for q in wanted}
+    workers, more = ["tflite", it.exporter], (shape.to_json(), it.options, job.checkpoint.notices)
+    keys = {q.name: job.key(workers, q.name, *more, code=code) for q in wanted}
     done = {q.name: a for q in wanted if (a := job.kept(files[q.name], keys[q.name]))}
     todo = [q for q in wanted if q.name not in done]
     lack = environments.missing(environments.spec(environments.script(it.exporter))) if todo else None
@@ -237,7 +238,7 @@ def _place_bundle(
 ) -> Artifact:
     name = model.quantisation
     told = next(a for a in made.answer["artifacts"] if a["quantisation"] == name)
-    checks = {**_of_conversion(model), **made.answer["checks"], **told["checks"]}
+    checks = {**_of_conversion(model), **made.answer["checks"]}
     options = {"key": keys[name], **shape.to_json(), **it.options}
     return job.place(replace(made, answer={**made.answer, "checks": checks}), told, files[name], name, options)
 

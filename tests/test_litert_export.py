@@ -255,15 +255,6 @@ def test_tokenizers_that_would_not_work(monkeypatch, tmp_path, processor, rows, 
         read(monkeypatch, tmp_path, processor, rows)
 
 
-def test_a_look_into_a_message():
-    message = b"\x08\x96\x01" + b"\x2a\x05<eos>" + b"\x15\x00\x00\x80\x3f" + b"\x09" + bytes(8) + b"\x8a\x01\x02ab"
-    assert list(litert.strings(message)) == [(5, b"<eos>"), (17, b"ab")]
-    for bad in (b"\x2a\x09<eos>", b"\x2a", b"\xff", b"\x0b"):
-        with pytest.raises(ValueError):
-            list(litert.strings(bad))
-    assert litert.digest(io.BytesIO(b"abcdef"), 3) == litert.digest(io.BytesIO(b"abc"))
-
-
 # --- the template -----------------------------------------------------------------------------------------------------
 
 

@@ -37,13 +37,11 @@ sys.path.insert(0, os.environ["EDGE_CODE"])
 import hashlib
 import io
 import pkgutil
-import shutil
-import time
 from pathlib import Path
 from typing import Any
 
 from edge import dialects
-from edge.errors import EdgeError, GateError, MissingError
+from edge.errors import EdgeError, GateError
 from edge.export import checkpoint, litert
 
 TEMPLATE = (pkgutil.get_data("edge.export", "litert_template.jinja") or b"").decode()
@@ -53,46 +51,26 @@ _MARKERS = ("<start_function_call>", "<end_function_call>", "<escape>", "<start_
 
 
 def main(request: dict[str, Any], reply: Any) -> dict[str, Any]:
-    out, files = Path(request["out"]), request["files"]
     if request["dialect"] != "functiongemma":
         raise EdgeError(f"no .litertlm for the dialect {request['dialect']}", "export it as tflite, or as gguf")
     folder = checkpoint.inspect(request["checkpoint"])
-    _check_disk(out, files)
+    litert.check_disk(Path(request["out"]), request["files"])
     tokens = litert.read_tokens(folder, dialects.get(request["dialect"]), folder.config["vocab_size"])
-    metadata = _metadata(tokens, request["cache"])
-    artifacts: list[dict[str, Any]] = []
-    read: dict[str, Any] = {}
-    for n, f in enumerate(files):
-        reply.progress(n, len(files), f["quantisation"])
-        started = time.perf_counter()
-        _build(out / f["file"], metadata, folder.path / "tokenizer.model", f["model"], request["notices"])
-        seconds = time.perf_counter() - started
-        read = _read_back(out / f["file"], metadata, folder.path / "tokenizer.model", f["sha256"])
-        artifacts.append(
-            {
-                "file": f["file"],
-                "quantisation": f["quantisation"],
-                "bytes": (out / f["file"]).stat().st_size,
-                "export_s": seconds,
-                "checks": {"carried_sha256": f["sha256"]},
-            }
-        )
+    metadata, tokenizer = _metadata(tokens, request["cache"]), folder.path / "tokenizer.model"
+    made = litert.bundles(
+        request,
+        reply,
+        lambda target, f: _build(target, metadata, tokenizer, f["model"], request["notices"]),
+        lambda target, f: _read_back(target, metadata, tokenizer, f["sha256"]),
+    )
     return {
-        "artifacts": artifacts,
+        **made,
         "stop_ids": tokens.stop_ids,
         "stop_tokens": list(tokens.stop),
         "chat_template_sha256": hashlib.sha256(TEMPLATE.encode()).hexdigest(),
         "context_tokens": request["cache"],
-        "checks": read,
         "versions": _versions(),
     }
-
-
-def _check_disk(out: Path, files: list[dict[str, Any]]) -> None:
-    needed = sum(Path(f["model"]).stat().st_size for f in files) + (16 << 20)
-    free = shutil.disk_usage(out).free
-    if needed > free:
-        raise MissingError(f"{out}: {needed / 1e6:,.0f} MB are needed, {free / 1e6:,.0f} MB are free", "free some disk")
 
 
 def _metadata(tokens: litert.Tokens, cache: int) -> Any:

@@ -42,8 +42,6 @@ sys.path.insert(0, os.environ["EDGE_CODE"])
 import hashlib
 import importlib.abc
 import importlib.machinery
-import shutil
-import time
 import types
 import zipfile
 from collections.abc import Sequence
@@ -51,8 +49,9 @@ from pathlib import Path
 from typing import Any
 
 from edge import dialects
-from edge.errors import GateError, MissingError
+from edge.errors import GateError
 from edge.export import checkpoint, litert
+from edge.export.inspect.wire import Message
 
 UNUSED = ("jax", "jaxlib", "torch", "cv2", "matplotlib", "sounddevice")
 MEMBERS = ("TF_LITE_PREFILL_DECODE", "TOKENIZER_MODEL", "METADATA")
@@ -61,35 +60,22 @@ _USER, _MODEL = ("<start_of_turn>user\n", "<end_of_turn>\n"), ("<start_of_turn>m
 
 
 def main(request: dict[str, Any], reply: Any) -> dict[str, Any]:
-    out, files = Path(request["out"]), request["files"]
     folder = checkpoint.inspect(request["checkpoint"])
-    _check_disk(out, files)
+    litert.check_disk(Path(request["out"]), request["files"])
     tokens = litert.read_tokens(folder, dialects.get(request["dialect"]), folder.config["vocab_size"])
-    tokenizer = folder.path / "tokenizer.model"
+    tokenizer, profile = folder.path / "tokenizer.model", request["profile"]
     sys.meta_path.insert(0, _StandIns())
-    artifacts: list[dict[str, Any]] = []
-    read: dict[str, Any] = {}
-    for n, f in enumerate(files):
-        reply.progress(n, len(files), f["quantisation"])
-        started = time.perf_counter()
-        _bundle(out / f["file"], f["model"], tokenizer, tokens, request["profile"])
-        seconds = time.perf_counter() - started
-        read = _read_back(out / f["file"], tokenizer, tokens, request["profile"], f["sha256"])
-        artifacts.append(
-            {
-                "file": f["file"],
-                "quantisation": f["quantisation"],
-                "bytes": (out / f["file"]).stat().st_size,
-                "export_s": seconds,
-                "checks": {"carried_sha256": f["sha256"]},
-            }
-        )
+    made = litert.bundles(
+        request,
+        reply,
+        lambda target, f: _bundle(target, f["model"], tokenizer, tokens, profile),
+        lambda target, f: _read_back(target, tokenizer, tokens, profile, f["sha256"]),
+    )
     return {
-        "artifacts": artifacts,
+        **made,
         "stop_ids": tokens.stop_ids,
         "stop_tokens": list(tokens.stop),
         "context_tokens": request["cache"],
-        "checks": read,
         "versions": _versions(),
     }
 
@@ -118,18 +104,11 @@ class _StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
         module = types.ModuleType(spec.name)
-        module.__getattr__ = lambda _name: _Anything()  # type: ignore[method-assign]
+        module.__getattr__ = lambda _name: _Anything()  # type: ignore[method-assign]  # PEP 562, which mypy takes for a method
         return module
 
     def exec_module(self, module: types.ModuleType) -> None:
         pass
-
-
-def _check_disk(out: Path, files: list[dict[str, Any]]) -> None:
-    needed = sum(Path(f["model"]).stat().st_size for f in files) + (16 << 20)
-    free = shutil.disk_usage(out).free
-    if needed > free:
-        raise MissingError(f"{out}: {needed / 1e6:,.0f} MB are needed, {free / 1e6:,.0f} MB are free", "free some disk")
 
 
 def _bundle(target: Path, model: str, tokenizer: Path, tokens: litert.Tokens, profile: str) -> None:
@@ -172,10 +151,9 @@ def _read_back(file: Path, tokenizer: Path, tokens: litert.Tokens, profile: str,
                     raise GateError(
                         f"{file.name}: its {name} is not what was put in", "the TFLite changed: export again"
                     )
-        fields = list(litert.strings(bundle.read("METADATA")))
-    stop = sorted(text.decode() for number, text in fields if number == _STOP)
-    start = [text.decode() for number, text in fields if number == _START]
-    around = sum(number in (_PROMPT, _ROLES) for number, _ in fields)
+        metadata = Message(memoryview(bundle.read("METADATA")))
+    stop, start = sorted(metadata.texts(_STOP)), metadata.texts(_START)
+    around = len(metadata.texts(_PROMPT)) + len(metadata.texts(_ROLES))
     if stop != sorted(tokens.stop) or start != [tokens.start] or bool(around) != (profile == "turns"):
         raise GateError(f"{file.name}: read back were stop tokens {stop}, start {start}, {around} prompt templates")
     return {"members": names, "start_token": tokens.start, "prompt_strings": around}

@@ -22,8 +22,8 @@ Request:
     out             the folder to fill
 
 Answer:
-    artifacts       one each: file, quantisation, bytes, signatures ({"prefill": […], "cache": N}), export_s (float32: the
-                    conversion; else the quantising alone)
+    artifacts       one each: file, quantisation, bytes, checks (signatures: {"prefill": […], "cache": N}), export_s
+                    (float32: the conversion; else the quantising alone)
     stop_ids, stop_tokens
     context_tokens  the cache's length
     checks          tensors, filled_blocks (blocks of the embedding that were all zero and got a value that int4's scales
@@ -243,7 +243,7 @@ def _describe(
         "file": file.name,
         "quantisation": quantisation,
         "bytes": file.stat().st_size,
-        "signatures": found,
+        "checks": {"signatures": found},
         "export_s": seconds,
     }
 

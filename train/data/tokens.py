@@ -18,7 +18,6 @@ from edge.train import readers
 from .source import Item, Source
 
 LIMIT = 1024
-_SCRIPT = Path(__file__).with_name("count_tokens.py")
 
 
 @dataclass(frozen=True)
@@ -57,12 +56,12 @@ def find(given: str | None, source: Source) -> Path | None:
 
 
 def count(texts: Sequence[tuple[str, str]], folder: Path, console: Console) -> list[int]:
-    """Tokens of prompt and completion, counted apart as training does, by the environment of the GGUF exporter."""
-    spec = environments.spec(environments.script("gguf"))  # it has tokenizers, and no torch
-    environment = environments.ensure(spec, console)
+    """Tokens of prompt and completion, counted apart as training does, by a worker."""
+    script = environments.script("count_tokens")
+    environment = environments.ensure(environments.spec(script), console)
     with tempfile.TemporaryDirectory(prefix="edge-data-") as desk, console.task("counting tokens") as progress:
         rows = Path(desk) / "texts.jsonl"
         write_text(rows, "".join(json.dumps(text) + "\n" for text in texts))
         request = {"tokenizer": str(folder.resolve() / "tokenizer.json"), "texts": str(rows), "total": len(texts)}
-        told = worker.run(_SCRIPT, request, Path(desk) / "out", python=environment.python, progress=progress)
+        told = worker.run(script, request, Path(desk) / "out", python=environment.python, progress=progress)
     return [int(n) for n in told["counts"]]

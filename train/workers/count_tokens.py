@@ -1,4 +1,18 @@
-"""Worker: how many tokens texts have. Runs in the GGUF exporter's environment, which has tokenizers and no torch.
+# /// script
+# requires-python = ">=3.11,<3.14"
+# dependencies = [
+#     "gguf==0.19.0",
+#     "numpy==2.4.6",
+#     "protobuf==7.36.2",
+#     "sentencepiece==0.2.3",
+#     "tokenizers==0.23.3",
+# ]
+#
+# [tool.edge]
+# megabytes = 200
+# environment = "gguf"
+# ///
+"""Worker: how many tokens texts have. Its environment is the GGUF exporter's, which has tokenizers and no torch.
 
 Request: {"tokenizer": a tokenizer.json, "texts": JSON lines [prompt, completion], "total": how many}.
 Answer: {"counts": [tokens of both, …]}, special tokens counted where the text writes them, none added.
