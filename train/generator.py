@@ -37,7 +37,7 @@ from typing import Any, Optional, Union
 from edge.train import toolset
 from edge.train.phrases import Slot, draw
 from edge.train.toolset import Concept, Instance, Json, Param
-from edge.train.values import DAYS, Values, listed
+from edge.train.values import DAYS, INVENTED, Values, listed
 
 SENTENCE = "You are a model that can do function calling with the following functions"
 REFUSAL = {"en": "Sorry, none of my functions can do that.", "ko": "죄송하지만 그 일을 할 수 있는 기능이 없어요."}
@@ -231,13 +231,21 @@ class Generator:
         tools: "train", "unseen" (tools kept for testing are asked for), or "mobile" (the seven of Mobile Actions, all
             declared, under their own names).
         most: at most so many declared tools; fewer are easier and quicker to learn from at first.
+        invented: the share of values in which every word is one that there isn't.
     """
 
     def __init__(
-        self, seed: Union[int, str], split: str = "train", held: bool = False, tools: str = "train", most: int = 7
+        self,
+        seed: Union[int, str],
+        split: str = "train",
+        held: bool = False,
+        tools: str = "train",
+        most: int = 7,
+        invented: float = INVENTED,
     ) -> None:
         self.rng = random.Random(f"{seed} {split} {held} {tools}")
         self.split, self.held, self.which, self.most = split, held, tools, most
+        self.invented = invented
         self._known = [c for c in toolset.BY_HAND if not c.unseen]
         self._unseen = [c for c in toolset.BY_HAND if c.unseen]
 
@@ -273,9 +281,9 @@ class Generator:
         if self.which == "unseen":
             return rng.choice(self._unseen) if rng.random() < 0.5 else toolset.composed(rng, "unseen")
         x = rng.random()
-        if x < 0.42:
+        if x < 0.34:
             return toolset.composed(rng, "train")
-        return rng.choice(toolset.MOBILE if x < 0.58 else self._known)
+        return rng.choice(toolset.MOBILE if x < 0.52 else self._known)
 
     def _neighbour(self, first: Concept) -> Concept:
         if first.domain == "composed":
@@ -365,7 +373,8 @@ class Generator:
         return bool(self._patterns(concept, lang)) and (lang == "en" or all(p.ko for p in needed))
 
     def _way(self, scene: Scene, lang: str) -> _Way:
-        return _Way(lang, Values(self.rng, self.split, scene.now), lang == "en" and self.rng.random() < _LOWER)
+        values = Values(self.rng, self.split, scene.now, self.invented)
+        return _Way(lang, values, lang == "en" and self.rng.random() < _LOWER)
 
     def _refused(self, scene: Scene, lang: str) -> Query:
         """Small talk, or a question for a tool that is not there, a near one most of the time."""
@@ -496,7 +505,7 @@ class Generator:
         """Clauses after the request, or one alone before it ("at 7 pm, feed the cat")."""
         if clauses and core[-1].endswith("?"):
             core = [*core[:-1], core[-1][:-1]]
-        first = str(clauses[0]) if clauses else ""
+        first = str(clauses[0]) if clauses and not isinstance(clauses[0], _Flag) else ""
         if len(extra) == 1 and first.startswith((" at ", " on ", " in ", " for ")) and self.rng.random() < 0.2:
             return [first[1:], *clauses[1:], ", ", *core]
         return [*core, *clauses]

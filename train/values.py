@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import datetime as dt
 import random
+import re
 import zlib
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 Said = tuple[str, Any]  # what the user says, what belongs into the call
 
@@ -133,9 +134,7 @@ ITEMS_KO = """우유 계란 빵 쌀 사과 바나나 두부 김치 라면 양파
 MESSAGES_KO = listed("""지금 출발해|{n}분 늦어|곧 도착해|저녁에 보자|생일 축하해|회의 자료 보냈어|{p}에서 만나|
 오늘은 못 가|내일 전화할게|우산 챙겨|{f}한테 물어봐|문 앞에 두세요|감사합니다|{p} 앞이야|조금만 기다려 줘|밥 먹었어?""")
 
-_ON = """ka mi to ra ne lo su vi ba de fo gu ha je ki la mo ny os pe qui re sa ti ur ve wo xa ya zi an el in or un th
-ch br dr st tr gl""".split()
-_END = ["", "n", "s", "r", "l", "th", "ck", "son", "ez", "ko", "a", "o"]
+_WORD = re.compile(r"(?<![{\w])(?:[a-zA-Z]{3,}|[가-힣]+)")  # what an invented word stands in for: no slot, no "a"
 
 
 def side(text: str) -> str:
@@ -143,7 +142,22 @@ def side(text: str) -> str:
     return "test" if zlib.crc32(text.lower().encode()) % 7 == 0 else "train"
 
 
-KNOWN = [word for word in WORDS if side(word) == "train"]  # for names and choices: declared, hence seen, in training
+NAMES = [*WORDS, *(name.lower() for name in (*FIRST, *LAST, *PLACES) if name.isalpha())]
+KOREAN = [*FIRST_KO, *LAST_KO, *PLACES_KO, *THINGS_KO, *ITEMS_KO]
+SYLLABLES = sorted({c for text in KOREAN for c in text if c >= "가"})
+INVENTED = 0.25  # the share of values made of invented words, unless a source is told otherwise
+
+
+def invented(rng: random.Random, split: Optional[str], korean: bool = False) -> str:
+    """A word that nobody has met, in lower case: copying it takes reading, not remembering. split: None for any half."""
+    while True:
+        if korean:
+            word = "".join(rng.choice(SYLLABLES) for _ in range(rng.randint(1, 4)))
+        else:  # the beginning of one word and the end of another
+            a, b = rng.choice(NAMES), rng.choice(NAMES)
+            word = a[: rng.randint(1, len(a))] + b[rng.randint(1, len(b) - 1) :]
+        if split in (None, side(word)) and (korean or len(word) > 2):
+            return word
 
 
 class Values:
@@ -153,12 +167,14 @@ class Values:
         rng: where chance comes from.
         split: "train" or "test".
         now: the date and time that relative dates count from.
+        invented: the share of values in which every word is one that there isn't.
     """
 
-    def __init__(self, rng: random.Random, split: str, now: dt.datetime) -> None:
+    def __init__(self, rng: random.Random, split: str, now: dt.datetime, invented: float = INVENTED) -> None:
         self.rng = rng
         self.split = split
         self.now = now
+        self.invented = invented
 
     def say(self, kind: str, lang: str = "en") -> Said:
         """A value of this kind: one of the methods below, by name, with numeric limits after a colon (`int:1:30`)."""
@@ -171,15 +187,13 @@ class Values:
     # --- words and names ------------------------------------------------------------------------------------------
 
     def pick(self, pool: list[str]) -> str:
-        """One of the pool's words in our half (any word, when the pool has none there)."""
-        return self.rng.choice(_half(pool, self.split))
+        """One of the pool's entries in our half (any, when the pool has none there), sometimes in invented words."""
+        text = self.rng.choice(_half(pool, self.split))
+        return _WORD.sub(self._invented, text) if self.rng.random() < self.invented else text
 
-    def nonce(self) -> str:
-        """A word that nobody has met: copying it takes reading, not remembering."""
-        while True:
-            word = "".join(self.rng.choice(_ON) for _ in range(self.rng.randint(2, 3))) + self.rng.choice(_END)
-            if side(word) == self.split:
-                return word
+    def _invented(self, word: re.Match[str]) -> str:
+        new = invented(self.rng, self.split, korean=word.group() >= "가")
+        return new.capitalize() if word.group()[0].isupper() else new
 
     def word(self) -> Said:
         return _same(self._word())
@@ -193,13 +207,13 @@ class Values:
         return ("켜" if on else "꺼"), on
 
     def _word(self) -> str:
-        return self.nonce() if self.rng.random() < 0.12 else self.pick(WORDS)
+        return self.pick(WORDS)
 
     def first(self) -> Said:
-        return _same(self.nonce().capitalize() if self.rng.random() < 0.15 else self.pick(FIRST))
+        return _same(self.pick(FIRST))
 
     def last(self) -> Said:
-        return _same(self.nonce().capitalize() if self.rng.random() < 0.15 else self.pick(LAST))
+        return _same(self.pick(LAST))
 
     def first_ko(self) -> Said:
         return _same(self.pick(FIRST_KO))
@@ -226,7 +240,7 @@ class Values:
 
     def place(self) -> Said:
         rng, x = self.rng, self.rng.random()
-        town = self.nonce().capitalize() if rng.random() < 0.15 else self.pick(PLACES)
+        town = self.pick(PLACES)
         if x < 0.35:
             return _same(town)
         if x < 0.5:
@@ -243,7 +257,7 @@ class Values:
         return _same(self.pick(PLACES_KO))
 
     def city(self) -> Said:
-        return _same(self.nonce().capitalize() if self.rng.random() < 0.15 else self.pick(PLACES))
+        return _same(self.pick(PLACES))
 
     def city_ko(self) -> Said:
         return _same(self.pick(PLACES_KO))

@@ -12,7 +12,7 @@ import random
 from typing import Optional
 
 from edge.train.toolset.concepts import COLORS, COLORS_KO, ROOMS, ROOMS_KO, Concept, P, Param, spell
-from edge.train.values import KNOWN, WORDS, side
+from edge.train.values import invented, side
 
 # tool verbs / how people say it / Korean. No two rows mean the same, so that two rows can stand in one prompt.
 _VERBS = [row.split("/") for row in """start launch begin run/start|begin|launch|fire up|run|power up/시작해|가동해
@@ -396,13 +396,13 @@ def _korean(noun: str, verb: str) -> tuple[str, ...]:
 def composed_thing(rng: random.Random, split: str) -> list[str]:
     """A thing of the table, or one that nobody has heard of. `split` decides the half."""
     while True:
-        thing = rng.choice(THINGS) if rng.random() < 0.6 else [_invented(rng, KNOWN if split == "train" else WORDS)]
+        thing = rng.choice(THINGS) if rng.random() < 0.6 else [" ".join(_words(rng, [1, 2, 2], split))]
         if (side(thing[0]) == "test") == (split == "unseen"):
             return thing
 
 
-def _invented(rng: random.Random, words: list[str]) -> str:
-    return " ".join(rng.choice(words) for _ in range(rng.choice([1, 2, 2])))
+def _words(rng: random.Random, count: list[int], split: str = "train") -> list[str]:
+    return [invented(rng, "train" if split == "train" else None) for _ in range(rng.choice(count))]
 
 
 def is_unseen(concept: Concept) -> bool:
@@ -434,10 +434,10 @@ def _some_params(rng: random.Random) -> tuple[Param, ...]:
 
 def _free_param(rng: random.Random) -> tuple[str, Param]:
     """A parameter with any name at all, which the user says: `basket_level` and "basket level 7"."""
-    words = [rng.choice(KNOWN) for _ in range(rng.choice([1, 1, 2]))]
+    words = _words(rng, [1, 1, 2])
     said, key = " ".join(words), "_".join(words)
     kind = rng.choice(["int:1:99", "int:1:999", "float:1:50", "word", "phrase:1:2", "code", "enum", "enum"])
-    options = tuple(dict.fromkeys(rng.choice(KNOWN) for _ in range(rng.randint(2, 4)))) if kind == "enum" else ()
+    options = tuple(dict.fromkeys(_words(rng, [2, 3, 4]))) if kind == "enum" else ()
     clauses = [f" with {said} {{{key}}}", f", {said} {{{key}}}", f" with [a|the] {said} (of|set to) {{{key}}}",
         f" and set the {said} to {{{key}}}", f", the {said} is {{{key}}}", f", {said}: {{{key}}}",
         f" and use {{{key}}} as the {said}"]

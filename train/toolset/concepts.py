@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from edge.train.phrases import Slot, draw, slots
-from edge.train.values import KNOWN, Said, Values
+from edge.train.values import Said, Values, invented
 
 Json = dict[str, Any]
 
@@ -191,10 +191,8 @@ def _styled(name: str, style: float) -> str:
 
 
 def _opaque(rng: random.Random) -> str:
-    word = rng.choice(KNOWN)
-    return rng.choice(
-        [f"fn_{word}", f"tool_{rng.randint(1, 99)}", f"{word}_{rng.choice(KNOWN)}", f"do_{rng.randint(10, 999)}"]
-    )
+    word, other = invented(rng, "train"), invented(rng, "train")
+    return rng.choice([f"fn_{word}", f"tool_{rng.randint(1, 99)}", f"{word}_{other}", f"do_{rng.randint(10, 999)}"])
 
 
 # --- how tables are written -------------------------------------------------------------------------------------------

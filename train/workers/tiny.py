@@ -41,12 +41,7 @@ from typing import Any
 
 Json = dict[str, Any]
 
-STAGES = [
-    (0.06, 2),
-    (0.15, 4),
-    (math.inf, 7),
-]  # up to this share of the steps, at most so many tools: first things first
-RATE, WARM_UP, DECAY = 2e-3, 30, 0.5  # AdamW's peak, steps to reach it, share of the steps over which it falls to zero
+RATE, WARM_UP, DECAY = 2e-3, 30, 0.8  # AdamW's peak, steps to reach it, share of the steps over which it falls to zero
 WORTH_FUSING = 1000  # steps: compiling takes about a minute and a half, and then a third off each step
 ON_THE_WAY = [
     "seen phrasings",
