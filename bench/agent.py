@@ -2,8 +2,10 @@
 
 Requests, one a line, each with an `id`; every answer carries the same `id`:
 
-    {"id", "do": "load", "runtime", "path", "options": {"threads", "context", "stop"}}   -> {"ok": facts + load_s}
+    {"id", "do": "load", "runtime", "path", "options"}   -> {"ok": facts + load_s}
     {"id", "do": "run", "rows": [{"id", "prompt"}], "max_tokens"}     -> {"sample": …} a row, then {"ok": {"peak_rss_bytes"}}
+    {"id", "do": "reference", "rows": [{"id", "prompt", "completion"}], "places", "folder"}    -> {"ok": {"positions", "rows"}}
+    {"id", "do": "compare", "folder"}                                 -> {"ok": …}, both as in edge/bench/parity.py
     {"id", "do": "cancel"}                                            ends the run after the row it is at
     {"id", "do": "shutdown"}                                          -> {"ok": {}}, and ends; so does the end of input
 
@@ -25,7 +27,11 @@ sys.path.insert(0, os.environ["EDGE_CODE"])
 import importlib
 from typing import Any
 
+from edge.bench import parity
+from edge.records import size_path
 from edge.worker import Reply, answer, peak_rss_bytes
+
+_REQUESTS = ("load", "run", "reference", "compare")
 
 
 class Agent:
@@ -38,7 +44,7 @@ class Agent:
 
     def serve(self) -> None:
         while (request := self._requests.get()) and request["do"] != "shutdown":
-            do = {"load": self._load, "run": self._run}.get(request["do"], self._unknown)
+            do = getattr(self, f"_{request['do']}") if request["do"] in _REQUESTS else self._unknown
             last = answer(lambda do=do, request=request: do(request))  # type: ignore[misc]
             self._reply.send({"id": request.get("id"), **last})
         if request:
@@ -59,7 +65,8 @@ class Agent:
     def _load(self, request: dict[str, Any]) -> dict[str, Any]:
         runtime = importlib.import_module(f"edge.bench.runtimes.{request['runtime']}")
         self._model = runtime.load(request["path"], request["options"])
-        size = Path(request["path"]).stat().st_size if Path(request["path"]).is_file() else None
+        # A checkpoint's folder holds more than what runs; an artifact that is a folder (ONNX) is all that runs.
+        size = None if request["runtime"] == "transformers" else size_path(request["path"])
         return {**self._model.facts(), "load_s": self._model.load_s, "file_bytes": size}
 
     def _run(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -69,6 +76,12 @@ class Agent:
             if self._cancelled.is_set():
                 break
         return {"peak_rss_bytes": peak_rss_bytes()}
+
+    def _reference(self, request: dict[str, Any]) -> dict[str, Any]:
+        return parity.write_reference(self._model, request["rows"], request["places"], Path(request["folder"]))
+
+    def _compare(self, request: dict[str, Any]) -> dict[str, Any]:
+        return parity.compare(self._model, Path(request["folder"]))
 
     def _unknown(self, request: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"no such request: {request['do']!r}")

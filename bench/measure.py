@@ -34,6 +34,7 @@ class Subject:
     digest: str
     kind: str  # "artifact" or "checkpoint"
     format: str  # "gguf", "checkpoint"
+    tokenizer: Path | None = None  # a tokenizer.model, for a file that carries none (TFLite)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,20 +189,36 @@ class Session:
     def run(self, rows: list[Json], partial: Partial, task: Task) -> None:
         """Fill `partial` with the rows that it lacks. Raises WorkerError or WorkerCrash."""
         todo = [{"id": r["id"], "prompt": r["prompt"]} for r in rows if r["id"] not in partial.samples]
-        settings = self._settings
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        with self._log.open("wb") as log, self._agent(log) as agent:
-            options = {"threads": settings.threads, "context": settings.context, "stop": list(settings.stop)}
-            load = {"do": "load", "runtime": settings.runtime, "path": str(self._subject.path), "options": options}
-            for message in self._ask(agent, {"id": 1, **load}):
-                self.facts = message["ok"]
-            run = {"id": 2, "do": "run", "rows": todo, "max_tokens": settings.max_tokens}
+        run = {"do": "run", "rows": todo, "max_tokens": self._settings.max_tokens}
+        with self._loaded() as agent:
             for message in self._ask(agent, run):
                 if "sample" in message:
                     partial.add(Sample(**message["sample"]))
                     task(len(partial.samples), len(rows))
                 else:
                     self._saw(message["ok"]["peak_rss_bytes"])
+
+    def ask(self, request: Json) -> Json:
+        """The answer to one request that has but one, such as "compare" (see bench/agent.py)."""
+        with self._loaded() as agent:
+            return next(dict(message["ok"]) for message in self._ask(agent, request))
+
+    @contextlib.contextmanager
+    def _loaded(self) -> Iterator[Channel]:
+        """An agent that has the subject in memory."""
+        settings, subject = self._settings, self._subject
+        options = {
+            "threads": settings.threads,
+            "context": settings.context,
+            "stop": list(settings.stop),
+            "tokenizer": str(subject.tokenizer) if subject.tokenizer else None,
+        }
+        load = {"do": "load", "runtime": settings.runtime, "path": str(subject.path), "options": options}
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("wb") as log, self._agent(log) as agent:
+            for message in self._ask(agent, load):
+                self.facts = message["ok"]
+            yield agent
 
     @contextlib.contextmanager
     def _agent(self, log: Any) -> Iterator[Channel]:
@@ -218,7 +235,7 @@ class Session:
                 watch.join()
 
     def _ask(self, agent: Channel, request: Json) -> Iterator[Json]:
-        agent.send(request)
+        agent.send({"id": 1, **request})
         while True:
             try:
                 message = agent.receive(self._settings.stall_s)

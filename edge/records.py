@@ -40,7 +40,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Artifact:
-    """One file that a device runs, and how it came to be."""
+    """One file that a device runs (of ONNX a folder), and how it came to be."""
 
     digest: str
     path: str
@@ -59,6 +59,7 @@ class Artifact:
     export_s: Optional[float] = None
     export_peak_rss_bytes: Optional[int] = None
     checks: Json = field(default_factory=dict)  # what was verified while exporting, with counts
+    proof: Optional[Json] = None  # how it did beside its checkpoint, see edge.export.gate; None: not tried
     notices: list[str] = field(default_factory=list)  # the checkpoint's
     schema: int = SCHEMA
 
@@ -196,6 +197,17 @@ def digest_folder(path: PathLike) -> str:
     """sha256 over the names and digests of the files right in a folder, hidden ones and our own records left out."""
     files = sorted(f for f in Path(path).iterdir() if f.is_file() and not f.name.startswith(".") and f.name not in OWN)
     return digest_value([[f.name, digest_file(f)] for f in files])
+
+
+def digest_path(path: PathLike) -> str:
+    """sha256 of a file, or of the files right in a folder."""
+    return digest_folder(path) if Path(path).is_dir() else digest_file(path)
+
+
+def size_path(path: PathLike) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    top = Path(path)
+    return sum(f.stat().st_size for f in ([top] if top.is_file() else top.rglob("*")) if f.is_file())
 
 
 OWN = frozenset({"checkpoint.json", "request.json", "reply.json", "worker.log", "done.json"})

@@ -8,6 +8,7 @@ environments, same options, and the file's digest still right.
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,6 @@ from edge.console import Console
 from edge.environments import Environment, Spec
 from edge.errors import EdgeError
 from edge.export import checkpoint as checkpoints
-from edge.export import gemma3
 from edge.records import Artifact, Checkpoint, Json
 
 GEMMA_NOTICE = "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms"
@@ -58,6 +58,13 @@ class Job:
     console: Console
     environment: Callable[[Spec], Environment]
 
+    def __post_init__(self) -> None:
+        if self.out.resolve() == Path(self.checkpoint.path).resolve():
+            raise EdgeError(
+                f"{self.out}: that is the checkpoint's own folder; artifacts in it would make it another checkpoint",
+                "give another --out",
+            )
+
     def key(self, workers: list[str], *options: object, code: tuple[str, ...] = ("edge/export/",)) -> str:
         """Two artifacts with the same key would be the same file.
 
@@ -71,7 +78,11 @@ class Job:
         return records.digest_value([self.checkpoint.digest, self.checkpoint.dialect, *options, code_digest, pins])
 
     def kept(self, file: Path, key: str) -> Artifact | None:
-        """The artifact that lies there, if it is the one that would be made."""
+        """The artifact that lies there, if it is the one that would be made. One that was refused will be judged again."""
+        if refused_of(file).exists() and not file.exists():
+            refused_of(file).replace(file)
+            if manifest_of(refused_of(file)).exists():
+                manifest_of(refused_of(file)).replace(manifest_of(file))
         manifest = manifest_of(file)
         if not manifest.exists() or not file.exists():
             return None
@@ -79,10 +90,10 @@ class Job:
             found = records.load(Artifact, manifest)
         except EdgeError:
             return None
-        if found.options.get("key") != key or found.digest != records.digest_file(file):
+        if found.options.get("key") != key or found.digest != records.digest_path(file):
             return None
         self.console.say(f"= {file.name}: exported already")
-        return found
+        return replace(found, path=str(file.absolute()))
 
     def run(self, exporter: str, request: Json, what: str) -> Made:
         """Let a worker fill `out/.EXPORTER`, which the caller removes."""
@@ -101,13 +112,15 @@ class Job:
         told: the worker's entry for this file: "file", "export_s", and "checks" of its own besides those of the answer.
         """
         manifest_of(file).unlink(missing_ok=True)
+        if file.is_dir():  # nothing is ever moved onto a folder that holds something
+            shutil.rmtree(file)
         (made.folder / told["file"]).replace(file)
         artifact = Artifact(
-            digest=records.digest_file(file),
+            digest=records.digest_path(file),
             path=str(file.absolute()),
             format=self.format,
             quantisation=quantisation,
-            bytes=file.stat().st_size,
+            bytes=records.size_path(file),
             checkpoint=self.checkpoint.digest,
             dialect=self.checkpoint.dialect,
             exporter=f"{made.exporter}, edge {edge.__version__}",
@@ -130,11 +143,19 @@ def manifest_of(file: Path) -> Path:
     return file.with_name(f"{file.name}.json")
 
 
+def refused_of(file: Path) -> Path:
+    """What an artifact is called that must not be handed on."""
+    return file.with_name(f"{file.name}.refused")
+
+
 @contextlib.contextmanager
-def only_one(out: Path, console: Console) -> Iterator[None]:
-    """One export a folder at a time: a second one waits, and then finds what the first has made."""
+def only_one(out: Path, console: Console, kind: str) -> Iterator[None]:
+    """One export of a kind in a folder at a time: a second one waits, and then finds what the first has made.
+
+    kind: formats whose exporters run the same workers are of the same kind.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(out / ".lock")
+    lock = filelock.FileLock(out / f".{kind}.lock")
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
@@ -149,11 +170,11 @@ def only_one(out: Path, console: Console) -> Iterator[None]:
 def read_checkpoint(folder: Path, dialect: str, source: str | None = None) -> Checkpoint:
     """The record that was left in a folder, if it is of these very files; else one of a plain Hugging Face folder.
 
-    Weights that come from elsewhere in this architecture are Gemma's or derived from them, and carry Gemma's notice.
+    Weights in Gemma's architecture that come from elsewhere are Gemma's or derived from them, and carry its notice.
 
-    Raises: EdgeError for a folder that holds no checkpoint, or one that can't be exported.
+    Raises: EdgeError for a folder that holds no checkpoint.
     """
-    gemma3.read(checkpoints.inspect(folder))
+    config = checkpoints.inspect(folder).config
     digest = records.digest_folder(folder)
     record = folder / "checkpoint.json"
     if record.exists():
@@ -163,6 +184,5 @@ def read_checkpoint(folder: Path, dialect: str, source: str | None = None) -> Ch
                 hint = f"use --dialect {found.dialect}, or tune it again"
                 raise EdgeError(f"{folder}: tuned for the dialect {found.dialect}, not {dialect}", hint)
             return replace(found, path=str(folder.absolute()))
-    return Checkpoint(
-        digest, str(folder.absolute()), dialect, source=source or folder.resolve().name, notices=[GEMMA_NOTICE]
-    )
+    notices = [GEMMA_NOTICE] if str(config.get("model_type", "")).startswith("gemma") else []
+    return Checkpoint(digest, str(folder.absolute()), dialect, source=source or folder.resolve().name, notices=notices)

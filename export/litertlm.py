@@ -40,5 +40,5 @@ def export(
         )
     job = Job(checkpoint, FORMAT, out, name, console, environment)
     it = tflite.Bundle("litertlm", "litertlm", {}, _CODE)
-    with only_one(out, console):
+    with only_one(out, console, "litert"):
         return tflite.bundle(job, it, wanted, shape)

@@ -56,5 +56,5 @@ def export(
     ending = "".join(f"_{w}" for w in words) + ".task" if words else "task"
     job = Job(checkpoint, FORMAT, out, name, console, environment)
     it = tflite.Bundle(BUNDLERS[bundler], ending, {"profile": profile}, _CODE)
-    with only_one(out, console):
+    with only_one(out, console, "litert"):
         return tflite.bundle(job, it, wanted, shape)

@@ -23,6 +23,8 @@ from edge import environments
 from edge.console import Console
 from edge.environments import Environment, Spec
 from edge.errors import EdgeError
+from edge.export import checkpoint as checkpoints
+from edge.export import gemma3
 from edge.export.job import Exported, Job, Made, only_one
 from edge.records import Artifact, Checkpoint, Json
 
@@ -119,12 +121,13 @@ def export(
     """
     wanted, shape = parse_all(quantisations), shape_of(prefill, cache)
     job = Job(checkpoint, FORMAT, out, name, console, environment)
-    with only_one(out, console):
+    with only_one(out, console, "litert"):
         return make(job, wanted, shape)
 
 
 def make(job: Job, wanted: list[Quantisation], shape: Shape) -> Exported:
     """The same for those that hold the folder's lock already: it can't be taken twice."""
+    gemma3.read(checkpoints.inspect(job.checkpoint.path))  # another architecture is refused before anything is built
     done = {q.name: a for q in wanted if (a := job.kept(_file(job, q, shape), _key(job, q, shape)))}
     todo = [q for q in wanted if q.name not in done]
     lack = environments.missing(environments.spec(environments.script("tflite"))) if todo else None

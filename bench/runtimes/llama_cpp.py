@@ -38,7 +38,7 @@ class Model:
         import llama_cpp
 
         self._api = llama_cpp
-        self._threads = options["threads"]
+        self._threads, self.context = options["threads"], options["context"]
         started = time.monotonic()
         self._llama = llama_cpp.Llama(
             path,
@@ -65,6 +65,18 @@ class Model:
         for row in rows:
             yield {"row": row["id"], **self._call(row["prompt"], max_tokens)}
 
+    def logits(self, ids: list[int], at: list[int]) -> Any:
+        """llama.cpp keeps the logits of a batch's last token, so the text is fed in pieces that end where they are wanted."""
+        import numpy as np
+
+        self._llama.reset()
+        found, begin = [], 0
+        for end in at:
+            self._llama.eval(ids[begin : end + 1])
+            found.append(self._last().copy())
+            begin = end + 1
+        return np.stack(found)
+
     def _call(self, prompt: str, max_tokens: int) -> dict[str, Any]:
         llama = self._llama
         started = time.monotonic()
@@ -87,22 +99,27 @@ class Model:
             llama.eval([token])
             token = self._best()
         end = time.monotonic()
+        stop = self._stop.get(token) if len(out) < room else None  # beyond the limit nothing is looked at
         return {
             "text": llama.detokenize(out, special=True).decode("utf-8", "replace"),
             "prompt_tokens": len(ids),
-            "completion_tokens": len(out) + (token in self._stop),
+            "completion_tokens": len(out) + (stop is not None),
             "prefill_s": first - prefill,
             "first_token_s": first - started,
             "decode_s": end - first,
             "call_s": end - started,
-            "stop": self._stop.get(token, "length"),
+            "stop": stop or "length",
         }
 
     def _best(self) -> int:
+        return int(self._last().argmax())
+
+    def _last(self) -> Any:
+        """Logits after the last token, in llama.cpp's own memory: gone with the next one."""
         import numpy as np
 
         pointer = self._api.llama_get_logits_ith(self._llama._ctx.ctx, -1)
-        return int(np.ctypeslib.as_array(pointer, shape=(self._llama.n_vocab(),)).argmax())
+        return np.ctypeslib.as_array(pointer, shape=(self._llama.n_vocab(),))
 
     def _stop_ids(self, tokens: list[str]) -> dict[int, str]:
         """Those stop tokens that this vocabulary holds as one token each."""

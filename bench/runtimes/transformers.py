@@ -43,7 +43,7 @@ class Model:
         unknown = self._tokenizer.unk_token_id
         ids = {self._tokenizer.convert_tokens_to_ids(t): t for t in options["stop"]}
         self._stop = {i: t for i, t in ids.items() if i is not None and i != unknown}
-        self._context = options["context"]
+        self.context = options["context"]
 
     def facts(self) -> dict[str, Any]:
         import torch
@@ -64,11 +64,21 @@ class Model:
             yield from self._batch(encoded[:size], max_tokens)
             encoded = encoded[size:]
 
+    def ids(self, text: str) -> list[int]:
+        """The text's tokens, none added."""
+        return list(self._tokenizer(text, add_special_tokens=False).input_ids)
+
+    def logits(self, ids: list[int], at: list[int]) -> Any:
+        import torch
+
+        with torch.inference_mode():
+            return self._model(torch.tensor([ids]), use_cache=False).logits[0, at].float().numpy()
+
     def _batch(self, batch: list[tuple[str, list[int]]], max_tokens: int) -> Iterator[dict[str, Any]]:
         import torch
 
         padded = self._tokenizer.pad({"input_ids": [ids for _, ids in batch]}, return_tensors="pt")
-        room = max(1, min(max_tokens, self._context - padded["input_ids"].shape[1]))
+        room = max(1, min(max_tokens, self.context - padded["input_ids"].shape[1]))
         with torch.inference_mode():
             made = self._model.generate(
                 **padded,
