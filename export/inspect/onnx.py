@@ -22,7 +22,7 @@ NAME, SUFFIXES = "ONNX (a file, or a folder of onnxruntime-genai)", (".onnx",)
 CONFIG = "genai_config.json"
 _IR, _PRODUCER, _PRODUCER_VERSION, _GRAPH, _OPSETS, _PROPERTIES = 1, 2, 3, 7, 8, 14  # ModelProto
 _NODES, _INITIALIZERS, _INPUTS, _OUTPUTS = 1, 5, 11, 12  # GraphProto
-_OP, _ATTRIBUTES, _ATTRIBUTE_NAME, _ATTRIBUTE_INT = 4, 5, 1, 3  # NodeProto, AttributeProto
+_READS, _OP, _ATTRIBUTES, _ATTRIBUTE_NAME, _ATTRIBUTE_INT = 1, 4, 5, 1, 3  # NodeProto, AttributeProto
 _DIMS, _DATA_TYPE, _TENSOR_NAME, _RAW, _EXTERNAL, _LOCATION = 1, 2, 8, 9, 13, 14  # TensorProto
 _VALUE_NAME, _VALUE_TYPE, _TENSOR_TYPE, _SHAPE, _DIM, _DIM_VALUE = 1, 2, 1, 2, 1, 1  # ValueInfoProto and inside it
 _KEY, _VALUE = 1, 2  # StringStringEntryProto
@@ -30,6 +30,7 @@ _KEY, _VALUE = 1, 2  # StringStringEntryProto
 TYPES = {1: ("float32", 32), 2: ("uint8", 8), 3: ("int8", 8), 4: ("uint16", 16), 5: ("int16", 16), 6: ("int32", 32),
          7: ("int64", 64), 9: ("bool", 8), 10: ("float16", 16), 11: ("float64", 64), 12: ("uint32", 32),
          13: ("uint64", 64), 16: ("bfloat16", 16), 21: ("uint4", 4), 22: ("int4", 4)}  # fmt: skip
+_ANGLES = {"GroupQueryAttention": slice(7, 9), "RotaryEmbedding": slice(2, 4)}  # which inputs are rotary tables
 _WEIGHTS = ("float32", "float16", "bfloat16", "float64", "uint8", "int8", "uint4", "int4")
 
 
@@ -89,6 +90,7 @@ def read(path: Path) -> Found:
             "ir_version": proto.number(_IR),
             "producer": " ".join(filter(None, (proto.text(_PRODUCER), proto.text(_PRODUCER_VERSION)))),
             "opsets": {o.text(1) or "ai.onnx": o.number(2) for o in proto.messages(_OPSETS)},
+            "embedding": _embedding(graph),
             "operators": dict(nodes.most_common()),
             "metadata": {p.text(_KEY): p.text(_VALUE) for p in proto.messages(_PROPERTIES)},
             "inputs": _names(graph, _INPUTS)[:3],  # the cache's follow, two a layer
@@ -142,18 +144,17 @@ def _external(t: Message, file: Path, nbytes: int) -> Path:
     return where
 
 
-def _bits(graph: Message) -> list[int]:
-    """The `bits` of every matrix that is multiplied as whole numbers."""
-    found = []
-    for node in graph.messages(_NODES):
-        if node.text(_OP) == "MatMulNBits":
-            told = {a.text(_ATTRIBUTE_NAME): a.number(_ATTRIBUTE_INT) for a in node.messages(_ATTRIBUTES)}
-            found.append(told.get("bits", 4))
-    return found
+def _integer_nodes(graph: Message, operator: str) -> list[tuple[list[str], dict[str, int]]]:
+    """(inputs, whole-numbered attributes) of every node that computes with packed whole numbers in this way."""
+    return [
+        (n.texts(_READS), {a.text(_ATTRIBUTE_NAME) or "": a.number(_ATTRIBUTE_INT) for a in n.messages(_ATTRIBUTES)})
+        for n in graph.messages(_NODES)
+        if n.text(_OP) == operator
+    ]
 
 
 def _quantisation(graph: Message, weights: list[Weights]) -> str | None:
-    bits = sorted(set(_bits(graph)))
+    bits = sorted({told.get("bits", 4) for _, told in _integer_nodes(graph, "MatMulNBits")})
     if bits:
         return " + ".join(f"int{n} (MatMulNBits)" for n in bits)
     count: Counter[str] = Counter()
@@ -163,11 +164,30 @@ def _quantisation(graph: Message, weights: list[Weights]) -> str | None:
     return count.most_common(1)[0][0] if count else None
 
 
+def _embedding(graph: Message) -> str | None:
+    """The type of an embedding in whole numbers, None for others."""
+    bits = {told.get("bits", 4) for _, told in _integer_nodes(graph, "GatherBlockQuantized")}
+    return " + ".join(f"int{n}" for n in sorted(bits)) or None
+
+
 def _parameters(weights: list[Weights], graph: Message) -> int:
-    """MatMulNBits packs its matrices into bytes, several elements to one."""
-    bits = _bits(graph)
-    packing = 8 // bits[0] if bits and bits[0] in (2, 4) else 1
-    return sum(w.elements * (packing if w.type == "uint8" else 1) for w in weights if w.type in _WEIGHTS)
+    """Each weight once: MatMulNBits packs K x N of them into bytes, with scales and zero points; angles are none."""
+    known = {w.name: w for w in weights if w.type in _WEIGHTS}
+    count = 0
+    for reads, told in _integer_nodes(graph, "MatMulNBits"):
+        count += told.get("K", 0) * told.get("N", 0)
+        for name in reads[1:]:
+            known.pop(name, None)
+    for reads, told in _integer_nodes(graph, "GatherBlockQuantized"):
+        data = known.pop(reads[0], None) if reads else None  # else it is the output matrix, counted above
+        count += data.elements * (8 // (told.get("bits") or 4) if data.type == "uint8" else 1) if data else 0
+        for name in reads[2:]:
+            known.pop(name, None)
+    for operator, place in _ANGLES.items():
+        for reads, _ in _integer_nodes(graph, operator):
+            for name in reads[place]:
+                known.pop(name, None)
+    return count + sum(w.elements for w in known.values())
 
 
 def _names(graph: Message, which: int) -> list[str]:
