@@ -2,7 +2,8 @@
 
 The block names exact `dependencies` and `requires-python`; a `[tool.edge]` table in it may add `environment` (its name,
 else the script's), `needs` ("c++"), `about` (what takes long, for the screen), `megabytes` (of disk, checked before a
-build), `build-environment` (variables for building from source), `platforms` (what wheels there are, as "Linux x86_64") and
+build), `build-environment` (variables for building from source), `config-settings` (for its build backend; uv caches what
+is built with them apart), `platforms` (what wheels there are, as "Linux x86_64") and
 `without` (packages that a dependency names and the script doesn't use: they are left out). The pins are `name==version` lines and
 are given to uv as constraints, so that a machine with a GPU still gets the CUDA packages that its torch names.
 Scripts with equal blocks and pins share one environment.
@@ -73,6 +74,7 @@ class Spec:
     build_environment: dict[str, str] = field(default_factory=dict)
     platforms: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
+    config_settings: dict[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -86,6 +88,7 @@ class Spec:
                 torch,
                 self.build_environment,
                 *([sorted(self.without)] if self.without else []),
+                *([self.config_settings] if self.config_settings else []),
             ]
         )[:12]
 
@@ -137,6 +140,7 @@ def spec(script: Path) -> Spec:
         build_environment=ours.get("build-environment", {}),
         platforms=tuple(ours.get("platforms", ())),
         without=tuple(ours.get("without", ())),
+        config_settings=ours.get("config-settings", {}),
     )
 
 
@@ -301,7 +305,8 @@ def _install_arguments(it: Spec) -> list[str]:
     constraints.write_text("".join(f"{p}\n" for p in it.pins))
     backend = ["--torch-backend", _torch_backend()] if it.needs_torch and _torch_backend() else []
     without = _without(it, Path(f"{it.folder}.overrides"))
-    return ["--constraints", str(constraints), *without, *backend, *it.dependencies]
+    settings = [word for item in it.config_settings.items() for word in ("--config-setting", "=".join(item))]
+    return ["--constraints", str(constraints), *without, *settings, *backend, *it.dependencies]
 
 
 def _without(it: Spec, file: Path) -> list[str]:

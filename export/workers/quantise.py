@@ -14,7 +14,7 @@
 #     -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_SERVER=OFF"""
 # CMAKE_BUILD_PARALLEL_LEVEL = "2"
 # ///
-"""GGUF in f32, f16 or bf16 -> GGUF in any type of llama.cpp that needs no importance matrix, by llama.cpp itself.
+"""GGUF in f32, f16 or bf16 -> GGUF in any type of llama.cpp, by llama.cpp itself.
 
 The environment is the llama_cpp runtime's, to the letter, so that both share one build.
 
@@ -23,16 +23,19 @@ Request:
     tokens          the `tokens.jsonl` made with it; unless said, the one beside it
     name            the files are called NAME-QUANTISATION.gguf
     quantisations   names of edge.export.quantisations, such as ["q4_k_m", "q4_k_m-emb-q5_0"]; numpy's work too
+    importance      an importance matrix (export/importance.py), for the quantisations that it changes; unless said, none
+    checkpoint      with it: the digest of the checkpoint that the source was made from, which must be the matrix's
     threads         of the quantiser; unless said, as many as there are cores
     out             the folder to fill
 
 Answer:
     artifacts       one each: file, quantisation, bytes, file_type, tensor_types (type -> count), export_s, fell_back
                     (type -> count: matrices whose rows fit no block of the preset's type: 640 is no multiple of 256)
-    checks          tensors, tokenizer_strings_checked, tokenizer_mismatches (0, else it fails)
+    checks          tensors, tokenizer_strings_checked, tokenizer_mismatches (0, else it fails); with an importance
+                    matrix, importance_matrices: how many it has
     versions        of the packages that the result depends on
 
-Fails with "input" for a source that was quantised before, "missing" for want of disk, "worker" with llama.cpp's own
+Fails with "input" for a source that was quantised before or a matrix that is not of this model, "missing" for want of disk, "worker" with llama.cpp's own
 words where it fails, "gate" if a file does not tokenise as the model was trained.
 """
 
@@ -50,8 +53,9 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import EdgeError, MissingError, WorkerError
-from edge.export import gguf_file, quantisations, token_check
+from edge.export import gguf_file, importance, quantisations, token_check
 from edge.export.gguf_file import Header
+from edge.export.importance import Importance
 from edge.export.quantisations import TYPES, Quantisation
 
 _UNQUANTISED = {"f32", "f16", "bf16"}
@@ -60,9 +64,10 @@ _LOG_LINES = 12
 
 def main(request: dict[str, Any], reply: Any) -> dict[str, Any]:
     source, out = Path(request["source"]), Path(request["out"])
-    chosen = quantisations.parse_all(request["quantisations"])
+    chosen = quantisations.parse_all(request["quantisations"], importance=bool(request.get("importance")))
     header = gguf_file.verify(source)
     _refuse_quantised(source, header)
+    weights = _importance(request, header)
     _check_disk(out, header, chosen)
     pairs = token_check.load(Path(request.get("tokens") or source.with_name(token_check.FILE)))
     threads = int(request.get("threads") or os.cpu_count() or 1)
@@ -71,11 +76,12 @@ def main(request: dict[str, Any], reply: Any) -> dict[str, Any]:
     for n, q in enumerate(chosen):
         reply.progress(n, len(chosen), q.name)
         target = out / f"{request['name']}-{q.name}.gguf"
-        seconds = _quantise(source, target, q, threads, log)
+        seconds = _quantise(source, target, q, weights if q.weighted else None, threads, log)
         artifacts.append(_describe(target, q, header, seconds))
         strings = _check_tokens(target, pairs, log)
     reply.progress(len(chosen), len(chosen), "done")
     checks = {"tensors": len(header.tensors), "tokenizer_strings_checked": strings, "tokenizer_mismatches": 0}
+    checks.update({"importance_matrices": len(weights.columns)} if weights else {})
     return {"artifacts": artifacts, "checks": checks, "versions": _versions()}
 
 
@@ -111,6 +117,16 @@ def _refuse_quantised(source: Path, header: Header) -> None:
         )
 
 
+def _importance(request: dict[str, Any], header: Header) -> Importance | None:
+    """Raises EdgeError for a matrix that is damaged, or of another model."""
+    if not request.get("importance"):
+        return None
+    file = Path(request["importance"])
+    found = importance.read(file)
+    importance.check(found, request["checkpoint"], header, file)
+    return found
+
+
 def _check_disk(out: Path, header: Header, chosen: list[Quantisation]) -> None:
     tensors = header.tensors.values()
     matrices = sum(t.elements for t in tensors if len(t.shape) > 1 and t.name != "token_embd.weight")
@@ -126,7 +142,7 @@ def _check_disk(out: Path, header: Header, chosen: list[Quantisation]) -> None:
         )
 
 
-def _quantise(source: Path, target: Path, q: Quantisation, threads: int, log: Log) -> float:
+def _quantise(source: Path, target: Path, q: Quantisation, weights: Importance | None, threads: int, log: Log) -> float:
     """Seconds that it took. Raises WorkerError with llama.cpp's words."""
     import llama_cpp
 
@@ -134,12 +150,26 @@ def _quantise(source: Path, target: Path, q: Quantisation, threads: int, log: Lo
     settings.ftype, settings.nthread = q.file_type, threads
     if q.embedding:
         settings.token_embedding_type = TYPES[q.embedding].number
+    columns = _columns(weights) if weights else None  # must outlive the call
+    if columns:
+        settings.imatrix = columns
     log.clear()
     started = time.perf_counter()
     status = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(settings))
     if status:
         raise log.failure(f"llama.cpp could not make {q.name} from {source} (status {status})")
     return time.perf_counter() - started
+
+
+def _columns(weights: Importance) -> Any:
+    """As llama.cpp takes them: an array that ends with an item without a name."""
+    import llama_cpp
+
+    items = (llama_cpp.llama_model_imatrix_data * (len(weights.columns) + 1))()
+    for item, (name, means) in zip(items, weights.columns.items()):
+        item.name, item.size = name.encode(), len(means)
+        item.data = (ctypes.c_float * len(means)).from_buffer(means)
+    return items
 
 
 def _describe(target: Path, q: Quantisation, source: Header, seconds: float) -> dict[str, Any]:
