@@ -21,6 +21,7 @@ from edge.commands import artifacts
 from edge.commands.data import data
 from edge.commands.export import export
 from edge.commands.options import AS_JSON, DIALECT, FOLDER, QUIET
+from edge.commands.prompt import prompt
 from edge.commands.tiny import tiny
 from edge.errors import EdgeError
 
@@ -108,7 +109,7 @@ def run(project: Path, wait: bool, as_json: bool, quiet: bool) -> None:
     from edge.console import Console
 
     with Console(quiet) as console:
-        outcome = pipeline.run(projects.load(project), console, wait)
+        outcome = pipeline.run(projects.load(project), console, wait, None if as_json else _early)
     _show(outcome, as_json)
 
 
@@ -134,8 +135,13 @@ def demo(folder: Path, from_scratch: bool, as_json: bool, quiet: bool) -> None:
             console.say(f"wrote a project to {folder}")
         if from_scratch:
             starter.train_base(folder, console)
-        outcome = pipeline.run(projects.load(folder), console)
+        outcome = pipeline.run(projects.load(folder), console, show=None if as_json else _early)
     _show(outcome, as_json)
+
+
+def _early(outcome: Outcome) -> None:
+    """What there is so far, while the slower formats are made."""
+    _print_table(outcome.report)
 
 
 def _show(outcome: Outcome, as_json: bool) -> None:
@@ -265,8 +271,10 @@ def _lines(results: Iterable[dict[str, Any]]) -> None:
 
 main.add_command(artifacts.inspect)
 main.add_command(artifacts.lint)
+main.add_command(artifacts.adopt)
 main.add_command(data)
 main.add_command(export)
+main.add_command(prompt)
 main.add_command(tiny)
 
 

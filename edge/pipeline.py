@@ -13,7 +13,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,12 +21,14 @@ import filelock
 
 from edge import dialects, environments, records, tools, worker
 from edge.bench import measure, report
+from edge.bench.runtimes import READS
 from edge.console import Console
 from edge.devices.local import Local
 from edge.dialects import Tool
 from edge.environments import Builder, Spec
 from edge.errors import EdgeError, MissingError
-from edge.export import checkpoint, gguf, job
+from edge.export import checkpoint, everything, families, gguf, job
+from edge.export.job import Exported
 from edge.export.quantisations import parse_all
 from edge.project import EMBEDDED, RUNTIMES, Project
 from edge.records import Artifact, Checkpoint, Json, Measurement, Report
@@ -46,26 +48,40 @@ class Outcome:
     missing: list[Json] = field(default_factory=list)
 
 
-def run(project: Project, console: Console, wait: bool = False) -> Outcome:
+def run(
+    project: Project, console: Console, wait: bool = False, show: Callable[[Outcome], None] | None = None
+) -> Outcome:
     """Do everything that `edge.toml` asks for and that isn't done yet.
 
     Args:
         wait: if another run is at work on this project, wait for it instead of refusing.
+        show: called with what there is before the slower formats begin.
 
     Raises: EdgeError and its kin; whatever was finished before stays.
     """
     with only_one(project.build / ".lock", console, wait), contextlib.closing(Builder(console)) as builder:
         data = read_data(project, console)
         base = find_base(project, console, builder)
+        families.of(checkpoint.inspect(base.path))  # what can't be exported is refused before anything is tuned
         runtime, missing = choose_runtime(project)
         refuse_full_disk(project, base)
-        builder.begin(*_environments(runtime))
+        builder.begin(*_able(environments.script(name) for name in ("lora", "gguf", runtime)))
         tuned = tune(project, base, data, console, builder)
-        exported = gguf.export(
-            tuned, list(project.gguf), project.build / "artifacts", project.name, console, builder.get
-        )
-        measurements = measure_all(project, base, tuned, exported.artifacts, data, runtime, console, builder)
-        return finish(project, data, measurements, exported.artifacts, exported.missing + missing)
+        bench = _Bench(project, data, console, builder)
+        bench.measure(_subject(base, "base"), "transformers")
+        bench.measure(_subject(tuned, "tuned"), "transformers")
+        out, quick = project.build / "artifacts", {"gguf": project.export.get("gguf", [])}
+        slow = {name: wanted for name, wanted in project.export.items() if name not in quick}
+        made = [gguf.export(tuned, quick["gguf"], out, project.name, console, builder.get)] if quick["gguf"] else []
+        for found in made:
+            bench.measure_all(found.artifacts, tuned, runtime)
+        if slow and made and show:
+            show(finish(project, data, bench.measurements, made, missing))
+        builder.begin(*_able(everything.scripts(slow, proven=False)))
+        for found in everything.export(tuned, slow, out, project.name, console, builder.get, cache=project.cache):
+            made.append(found)
+            bench.measure_all(found.artifacts, tuned, runtime)
+        return finish(project, data, bench.measurements, made, missing)
 
 
 @contextlib.contextmanager
@@ -199,10 +215,7 @@ def _write_lines(path: Path, rows: Iterable[Json]) -> None:
 
 
 def find_base(project: Project, console: Console, builder: Builder) -> Checkpoint:
-    """The embedded model, a folder, or a hub model (fetched once into `build/base`).
-
-    What can't be exported is refused here, before anything is tuned.
-    """
+    """The embedded model, a folder, or a hub model (fetched once into `build/base`)."""
     if project.base == EMBEDDED:
         folder = Path(readers.__file__).parents[1] / EMBEDDED
         return job.read_checkpoint(folder, project.dialect, EMBEDDED)
@@ -238,7 +251,7 @@ def refuse_full_disk(project: Project, base: Checkpoint) -> None:
     elements = {t.name: math.prod(t.shape) for t in tensors}
     embedding = sum(n for name, n in elements.items() if "embed" in name)
     rest = sum(elements.values()) - embedding
-    files = sum(q.estimate_bytes(rest, embedding, 0) for q in parse_all([*project.gguf, "f16"]))
+    files = sum(q.estimate_bytes(rest, embedding, 0) for q in parse_all([*project.export.get("gguf", []), "f16"]))
     needed, free = 5 * sum(elements.values()) + 2 * files, shutil.disk_usage(project.folder).free
     if free < needed and not (project.build / "tuned" / DONE).exists():
         raise MissingError(
@@ -311,37 +324,41 @@ def _forget_other(out: Path, key: str) -> None:
 # --- measuring --------------------------------------------------------------------------------------------------------
 
 
-def measure_all(
-    project: Project,
-    base: Checkpoint,
-    tuned: Checkpoint,
-    artifacts: list[Artifact],
-    data: Data,
-    runtime: str,
-    console: Console,
-    builder: Builder,
-) -> list[Measurement]:
-    """Base, tuned and every artifact over the same rows. A runtime that fails leaves a record that says so."""
-    subjects = [
-        (measure.Subject("base", Path(base.path), base.digest, "checkpoint", "checkpoint"), "transformers"),
-        (measure.Subject("tuned", Path(tuned.path), tuned.digest, "checkpoint", "checkpoint"), "transformers"),
-    ]
-    for a in artifacts:
-        subjects.append((measure.Subject(a.quantisation, Path(a.path), a.digest, "artifact", a.format), runtime))
-    built = {name: builder.get(environments.spec(environments.script(name))) for name in ("transformers", runtime)}
-    with Local() as device:
-        return [
-            measure.measure(
-                subject,
-                _settings(project, name, base.dialect),
-                data.workload,
-                device,
-                built[name],
-                project.results / f"{subject.name}.json",
-                console,
+class _Bench:
+    """Measures over the project's evaluation rows. A runtime that fails leaves a record that says so."""
+
+    def __init__(self, project: Project, data: Data, console: Console, builder: Builder) -> None:
+        self._project, self._data, self._console, self._builder = project, data, console, builder
+        self.measurements: list[Measurement] = []
+
+    def measure(self, subject: measure.Subject, runtime: str) -> None:
+        project = self._project
+        environment = self._builder.get(environments.spec(environments.script(runtime)))
+        result = project.results / f"{subject.name}.json"
+        with Local() as device:
+            self.measurements.append(
+                measure.measure(
+                    subject,
+                    _settings(project, runtime),
+                    self._data.workload,
+                    device,
+                    environment,
+                    result,
+                    self._console,
+                )
             )
-            for subject, name in subjects
-        ]
+
+    def measure_all(self, artifacts: list[Artifact], tuned: Checkpoint, runtime: str) -> None:
+        """runtime: for GGUF; other formats have one each."""
+        for a in artifacts:
+            name = a.quantisation if a.format == "gguf" else f"{a.format}-{a.quantisation}"
+            tokenizer = Path(tuned.path) / "tokenizer.model" if a.format == "tflite" else None
+            subject = measure.Subject(name, Path(a.path), a.digest, "artifact", a.format, tokenizer)
+            self.measure(subject, runtime if a.format == "gguf" else READS[a.format][0])
+
+
+def _subject(checkpoint: Checkpoint, name: str) -> measure.Subject:
+    return measure.Subject(name, Path(checkpoint.path), checkpoint.digest, "checkpoint", "checkpoint")
 
 
 def choose_runtime(project: Project) -> tuple[str, list[Json]]:
@@ -356,7 +373,7 @@ def choose_runtime(project: Project) -> tuple[str, list[Json]]:
     raise MissingError("no GGUF runtime can run here", f"{missing[0]['what']} {missing[0]['why']}")
 
 
-def _settings(project: Project, runtime: str, dialect: str) -> measure.Settings:
+def _settings(project: Project, runtime: str) -> measure.Settings:
     bench = project.bench
     threads = bench["threads"] or (measure.default_threads() if runtime != "transformers" else os.cpu_count() or 1)
     return measure.Settings(
@@ -364,21 +381,21 @@ def _settings(project: Project, runtime: str, dialect: str) -> measure.Settings:
         threads=threads,
         context=bench["context"],
         max_tokens=bench["max_tokens"],
-        stop=dialects.get(dialect).STOP,
+        stop=dialects.get(project.dialect).STOP,
     )
 
 
-def _environments(runtime: str) -> list[Spec]:
-    """Everything that this run will need, so that it is built while other things run; what can't be built is left out."""
-    names = ["lora", "gguf", runtime]
-    specs = [environments.spec(environments.script(name)) for name in names]
-    return [it for it in specs if not environments.missing(it)]
+def _able(scripts: Iterable[Path]) -> list[Spec]:
+    """What environments these need, those left out that can't be built here."""
+    return [it for it in map(environments.spec, scripts) if not environments.missing(it)]
 
 
 def finish(
-    project: Project, data: Data, measurements: list[Measurement], artifacts: list[Artifact], missing: list[Json]
+    project: Project, data: Data, measurements: list[Measurement], exported: list[Exported], missing: list[Json]
 ) -> Outcome:
     """Write `results/report.json` and `results/report.html`."""
+    artifacts = [a for it in exported for a in it.artifacts]
+    missing = [*(lack for it in exported for lack in it.missing), *missing]
     made = report.build(
         project.name, records.digest_file(data.workload), data.rows, measurements, artifacts, dialect=project.dialect,
         sources={m.subject_name: f"{m.subject_name}.json" for m in measurements}, data=data.counts, missing=missing,

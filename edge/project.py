@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,22 @@ from typing import Any
 import tomllib
 
 from edge import dialects
+from edge.bench.runtimes import READS
 from edge.errors import EdgeError
-from edge.export.quantisations import parse_all
+from edge.export import onnx_model, quantisations, tflite
 from edge.train.readers import DEVELOPER
 
 EMBEDDED = "edge-tiny"
 REQUIRED = object()
 
-RUNTIMES = ("llama_cpp", "xllamacpp")  # for GGUF, best first; auto takes the first that this machine can run
+PARSERS: dict[str, Callable[[list[str]], Any]] = {  # of quantisations, by format
+    "gguf": quantisations.parse_all,
+    "tflite": tflite.parse_all,
+    "litertlm": tflite.parse_all,
+    "task": tflite.parse_all,
+    "onnx": onnx_model.parse_all,
+}
+RUNTIMES = READS["gguf"]  # auto takes the first that this machine can run
 LEAST = {"warmup": 0, "seed": 0, "threads": 0, "rows": 0}  # else 1 for integers, and more than 0 for floats
 
 # table -> key -> (type, default, meaning); list means a list of strings
@@ -54,6 +63,11 @@ KEYS: dict[str, dict[str, tuple[type, Any, str]]] = {
     },
     "export": {
         "gguf": (list, ["f16", "q8_0", "q4_k_m", "q4_0-emb-q4_0"], "GGUF quantisations"),
+        "tflite": (list, [], "TFLite quantisations: int8, int8-weight-only, int4-block32, int4-channel, f32"),
+        "litertlm": (list, [], "the same for .litertlm"),
+        "task": (list, [], "the same for .task"),
+        "onnx": (list, [], "ONNX quantisations: int8, int4, int4-emb-int8, f32"),
+        "cache": (int, 1024, "tokens of prompt and answer together, of what carries a TFLite"),
     },
     "bench": {
         "rows": (int, 300, "evaluation rows to measure on, from the top; 0 takes all"),
@@ -78,7 +92,8 @@ class Project:
     eval: tuple[Path, ...]
     developer: str
     training: dict[str, Any]
-    gguf: tuple[str, ...]
+    export: dict[str, list[str]]  # format -> quantisations, those that are asked for
+    cache: int
     bench: dict[str, Any]
 
     @property
@@ -107,7 +122,9 @@ def load(path: Path) -> Project:
     values = _Reader(file, text).read(given)
     folder, data = file.parent, values["data"]
     dialects.get(values["model"]["dialect"])
-    parse_all(values["export"]["gguf"])  # said now, not after an hour of tuning
+    for name, parse_all in PARSERS.items():  # said now, not after an hour of tuning
+        if values["export"][name]:
+            parse_all(values["export"][name])
     return Project(
         file=file,
         name=valid_name(values["project"]["name"], file),
@@ -118,7 +135,8 @@ def load(path: Path) -> Project:
         eval=_files(folder, data["eval"], file),
         developer=data["developer"],
         training=values["train"],
-        gguf=tuple(values["export"]["gguf"]),
+        export={name: wanted for name, wanted in values["export"].items() if name in PARSERS and wanted},
+        cache=values["export"]["cache"],
         bench=values["bench"],
     )
 
@@ -186,7 +204,7 @@ def _wrong(key: str, value: Any) -> str | None:
             return f"is a share of the steps, below 1, not {value}"
     if key == "runtime" and value not in ("auto", *RUNTIMES):
         return f"must be auto, {' or '.join(RUNTIMES)}, not {value!r}"
-    return "must not be empty" if value in ("", []) else None
+    return "must not be empty" if value == "" or (value == [] and key not in PARSERS) else None
 
 
 def valid_name(name: str, where: object) -> str:

@@ -267,6 +267,14 @@ def _beyond_cache(found: Found) -> Iterator[str]:
             yield f"its signature {s.name} takes {s.tokens:,} tokens, it has room for {room:,}"
 
 
+def _overhangs(found: Found) -> Iterator[str]:
+    """LiteRT-LM feeds the last piece of a prompt as a whole prefill, which must not end behind the cache (0.18.1)."""
+    room = found.cache_tokens or 0
+    for s in found.signatures:
+        if s.tokens and s.tokens > 1 and s.tokens <= room and room % s.tokens:
+            yield f"a cache of {room:,} tokens is no multiple of {s.name}'s {s.tokens:,}"
+
+
 def _lacks_model(found: Found) -> Iterator[str]:
     if found.format == "litertlm" and not litertlm.prefill_decode(found):
         yield f"it has no section of model_type {litertlm.PREFILL_DECODE}"
@@ -285,6 +293,19 @@ def _unmerged(found: Found) -> Iterator[str]:
 
 
 # Papers
+
+
+def _refused(found: Found) -> Iterator[str]:
+    yield from _verdict(found, "refused")
+
+
+def _degraded(found: Found) -> Iterator[str]:
+    yield from _verdict(found, "degraded")
+
+
+def _verdict(found: Found, verdict: str) -> Iterator[str]:
+    if found.manifest and found.manifest.verdict == verdict:
+        yield found.manifest.why or "its manifest doesn't say why"
 
 
 def _licence(found: Found) -> Iterator[str]:
@@ -394,9 +415,18 @@ RULES: tuple[Rule, ...] = (
     Rule("context-beyond-cache", ("gguf", "tflite", "task", "litertlm", "onnx"), ERROR, _beyond_cache,
          "longer prompts fail, or the end of the answer is cut off: the key-value cache has no room for them.",
          "promise no more than the cache holds, or convert with a longer one."),
+    Rule("prefill-overhang", ("task", "litertlm"), WARNING, _overhangs,
+         'prompts that nearly fill the cache fail: "Prefill input length exceeds available state entries".',
+         "convert with a cache that is a multiple of each prefill length, such as 1024 with 256."),
     Rule("zip-compressed", ("task",), ERROR, _compressed,
          "MediaPipe maps members straight from the file, and refuses compressed ones.",
          "bundle it again; a .task is a zip that only stores."),
+    Rule("proof-refused", _ARTIFACTS, ERROR, _refused,
+         "function calls are lost that the checkpoint makes.",
+         "hand on another quantisation; if this one has to be, look at what its manifest's proof lists first."),
+    Rule("proof-degraded", _ARTIFACTS, WARNING, _degraded,
+         "some function calls are lost that the checkpoint makes.",
+         "take a quantisation with more bits, or say so to whoever gets it."),
     Rule("licence-missing", (*_ARTIFACTS, "checkpoint"), WARNING, _licence,
          "nothing there, but whoever passes on a model that is not theirs must pass on its terms.",
          f'add the notice; for what is derived from Gemma: "{GEMMA_NOTICE}".'),

@@ -106,9 +106,12 @@ FAULTS = [
     ("tflite", "context-beyond-cache", {"prefill": 2 * CACHE}, f"prefill_{2 * CACHE} takes"),
     ("gguf", "context-beyond-cache", {"manifest": {"context_tokens": 4096}}, "manifest says 4,096 tokens, it has room for 1,024"),
     ("onnx", "context-beyond-cache", {"max_length": 4096}, "asks for 4,096 tokens"),
+    ("litertlm", "prefill-overhang", {"prefill": 40}, "is no multiple of prefill_40"),
     ("task", "model-missing", {"leave_out": "TF_LITE_PREFILL_DECODE"}, "no member TF_LITE_PREFILL_DECODE"),
     ("litertlm", "model-missing", {"graph_type": "tf_lite_embedder"}, "no section of model_type tf_lite_prefill_decode"),
     ("task", "zip-compressed", {"compression": zipfile.ZIP_DEFLATED}, "METADATA are compressed"),
+    ("gguf", "proof-refused", {"manifest": {"proof": {"verdict": "refused", "why": ["2 nats", "no calls"]}}}, "2 nats; no calls"),
+    ("onnx", "proof-degraded", {"manifest": {"proof": {"verdict": "degraded", "why": []}}}, "doesn't say why"),
     ("gguf", "licence-missing", {"rows": 262_144, "manifest": {"notices": []}}, "a vocabulary of Gemma's size, and no notice"),
 ]  # fmt: skip
 BESIDE = {  # what a fault brings along by its nature

@@ -29,7 +29,7 @@ def write(tmp_path):
 def test_defaults(write):
     found = project.load(write(MINIMAL))
     assert (found.name, found.base, found.dialect) == ("app", "edge-tiny", "functiongemma")
-    assert found.gguf == ("f16", "q8_0", "q4_k_m", "q4_0-emb-q4_0") and found.bench["rows"] == 300
+    assert found.export == {"gguf": ["f16", "q8_0", "q4_k_m", "q4_0-emb-q4_0"]} and found.bench["rows"] == 300
     assert found.tools == found.folder / "tools.py" and found.build == found.folder / "build"
 
 

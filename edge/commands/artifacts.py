@@ -1,16 +1,18 @@
-"""`edge inspect` and `edge lint`: what is in an artifact, and what will go wrong with it on a device.
+"""`edge inspect`, `edge lint`, `edge import`: what is in an artifact, what will go wrong with it, one from elsewhere.
 
 Errors are caught by `edge/cli.py`. Library imports stand inside the commands, so that `edge --help` is quick.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
-from edge.commands.options import AS_JSON
+from edge.commands.options import AS_JSON, FOLDER, PROVING, QUIET
 from edge.errors import EdgeError, GateError
 
 _PATH = click.Path(path_type=Path)
@@ -77,6 +79,53 @@ def lint(files: tuple[Path, ...], list_rules: bool, as_json: bool) -> None:
     if unread:
         raise unread[0]
     if errors:
+        raise click.exceptions.Exit(GateError.exit_code)
+
+
+@click.command("import")
+@click.argument("source", type=_PATH)
+@click.option("--out", type=FOLDER, default="build/artifacts", show_default=True, help="Where it goes.")
+@click.option("--name", help="What it is called [default: as it is].")
+@click.option("--dialect", help="functiongemma or hermes [default: by its vocabulary].")
+@click.option("--notice", "notices", multiple=True, help="A licence sentence that goes with it; several times.")
+@click.option("--checkpoint", type=FOLDER, help="What it was made from: then it is proven beside that.")
+@PROVING
+@AS_JSON
+@QUIET
+def adopt(source: Path, out: Path, name: str | None, dialect: str | None, notices: tuple[str, ...], checkpoint: Path | None,
+          as_json: bool, quiet: bool, **proving: Any) -> None:  # fmt: skip
+    """Take an artifact from elsewhere (.gguf, .litertlm, .task, .tflite, an ONNX folder) as one of ours.
+
+    It is copied with a manifest beside it, inspected and linted; with --checkpoint also proven. Exits with 6 if it has
+    errors or is refused.
+
+    \b
+    edge import downloads/functiongemma-270m-it-q4.gguf
+    edge import model.litertlm --checkpoint ./my-model --notice "Gemma is provided under …"
+    """
+    from edge import environments
+    from edge.console import Console
+    from edge.export import adopt as importer
+    from edge.export import gate, job
+    from edge.export import lint as rules
+    from edge.project import valid_name
+
+    limits = gate.set_limits(proving["limits"])
+    chosen = valid_name(name or source.resolve().with_suffix("").name, "--name" if name else f"give --name: {source}")
+    with Console(quiet) as console, contextlib.closing(environments.Builder(console)) as builder:
+        origin = job.read_checkpoint(checkpoint, dialect or "functiongemma") if checkpoint else None
+        made = importer.adopt(source, out, chosen, dialect, list(notices), origin)
+        if origin and not proving["unproven"]:
+            asked = gate.questions(proving["rows"], origin.dialect, proving["count"])
+            found = gate.proven(origin, lambda: [job.Exported([made], [])], asked, out, console, builder.get, limits)
+            made = next(iter(found)).artifacts[0]
+    findings = rules.check(made.path)
+    if as_json:
+        click.echo(json.dumps({"artifact": vars(made), "findings": [vars(f) for f in findings]}, ensure_ascii=False))
+    else:
+        verdict = made.proof["verdict"] if made.proof else "unproven"
+        click.echo("\n".join([f"{made.path}  {made.bytes / 1e6:.1f} MB  {verdict}", *map(str, findings)]))
+    if any(f.severity == rules.ERROR for f in findings):
         raise click.exceptions.Exit(GateError.exit_code)
 
 

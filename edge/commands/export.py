@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge.commands.options import AS_JSON, DIALECT, FOLDER, QUIET, F, together
+from edge.commands.options import AS_JSON, DIALECT, FOLDER, PROVING, QUIET, F, together
 
 if TYPE_CHECKING:
     from edge.export.job import Exported
+    from edge.records import Artifact
 
 
 @click.group()
@@ -20,23 +23,24 @@ def export() -> None:
     """Artifacts that a device runs, from a Hugging Face checkpoint; each with a manifest (FILE.json).
 
     \b
+    edge export all ./my-model
     edge export gguf ./my-model --quant q8_0 --quant q4_0-emb-q4_0
     edge export litertlm ./my-model --quant int8 --quant int4-block32 --cache 2048
     edge export task ./my-model --profile turns
     """
 
 
+_PLACED = together(
+    click.argument("checkpoint", type=FOLDER),
+    click.option("--out", type=FOLDER, default="build/artifacts", show_default=True, help="Where they go."),
+    click.option("--name", help="What they are called [default: the checkpoint's folder]."),
+)
+
+
 def _common(default: str, about: str) -> Callable[[F], F]:
     """What every format takes."""
-    return together(
-        click.argument("checkpoint", type=FOLDER),
-        click.option("--quant", "quantisations", multiple=True, default=[default], show_default=True, help=about),
-        click.option("--out", type=FOLDER, default="build/artifacts", show_default=True, help="Where they go."),
-        click.option("--name", help="What they are called [default: the checkpoint's folder]."),
-        DIALECT,
-        AS_JSON,
-        QUIET,
-    )
+    quant = click.option("--quant", "quantisations", multiple=True, default=[default], show_default=True, help=about)
+    return together(_PLACED, quant, PROVING, DIALECT, AS_JSON, QUIET)
 
 
 # What the formats that carry a TFLite take besides.
@@ -51,13 +55,16 @@ _LITERT = "int8, int8-weight-only, int4-block32, int4-channel or f32; give it se
 
 @export.command()
 @_common("q8_0", "Such as f16, q8_0, q4_k_m, q4_0-emb-q4_0; give it several times.")
-def gguf(**given: Any) -> None:
-    """GGUF files for llama.cpp and Ollama."""
+@click.option("--importance", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+              help='Training rows, JSON lines {"prompt", "completion"} of exact texts: what matters to them is kept best. '
+                   "Some quantisations under 4 bits can't be made without.")  # fmt: skip
+def gguf(importance: Path | None, **given: Any) -> None:
+    """GGUF files for llama.cpp and Ollama, of Gemma 3, Qwen 2.5, Qwen 3 and Llama 3 (text)."""
     from edge.export import gguf as exporter
     from edge.export.quantisations import parse_all
 
-    parse_all(list(given["quantisations"]))
-    _run(exporter.export, given)
+    parse_all(list(given["quantisations"]), importance=importance is not None)
+    _run(functools.partial(exporter.export, rows=importance), given)
 
 
 @export.command()
@@ -99,24 +106,82 @@ def task(prefill: tuple[int, ...], cache: int, profile: str, bundler: str, **giv
     _run(functools.partial(exporter.export, prefill=prefill, cache=cache, profile=profile, bundler=bundler), given)
 
 
+@export.command()
+@_common("int8", "int8, int4, int4-emb-int8 (the embedding in int8) or f32; give it several times.")
+@click.option("--context", type=int, metavar="N",
+              help="Tokens of prompt and answer together [default: 4096, or what the model was trained for].")  # fmt: skip
+def onnx(context: int | None, **given: Any) -> None:
+    """ONNX folders, NAME_q8_onnx and so on, for onnxruntime-genai and ONNX Runtime."""
+    from edge.export import onnx as exporter
+    from edge.export import onnx_model
+
+    onnx_model.parse_all(list(given["quantisations"]))
+    _run(functools.partial(exporter.export, context=context), given)
+
+
+@export.command("all")
+@_PLACED
+@click.option("--format", "formats", multiple=True, metavar="FORMAT[=QUANT,…]",
+              help="gguf, tflite, litertlm, task, task-legacy or onnx; several times [default: all of them].")  # fmt: skip
+@_SHAPED
+@PROVING
+@DIALECT
+@AS_JSON
+@QUIET
+def everything(prefill: tuple[int, ...], cache: int, formats: tuple[str, ...], **given: Any) -> None:
+    """Every format from one checkpoint, side by side as memory allows, each artifact proven.
+
+    \b
+    edge export all ./my-model
+    edge export all ./my-model --format gguf=q8_0,q4_k_m --format litertlm
+    """
+    from edge.export import everything as exporter
+
+    wanted = exporter.parse(list(formats))
+    make = functools.partial(exporter.export, wanted=wanted, prefill=prefill, cache=cache)
+    _make(make, given, exporter.scripts(wanted, proven=not given["unproven"]))
+
+
 def _run(exporter: Callable[..., Exported], given: dict[str, Any]) -> None:
-    """Export, show what was made and what was not (exit code 3)."""
+    """One format."""
+    chosen = list(given["quantisations"])
+    _make(lambda checkpoint, **how: [exporter(checkpoint, chosen, **how)], given)
+
+
+def _make(exporter: Callable[..., Iterable[Exported]], given: dict[str, Any], scripts: Iterable[Path] = ()) -> None:
+    """Export, prove, show what was made and what was not (exit code 3) or was refused (6).
+
+    scripts: whose environments are built while other things run.
+    """
     from edge import environments
     from edge.console import Console
-    from edge.export import job
+    from edge.export import gate, job
     from edge.project import valid_name
 
     folder = given["checkpoint"].resolve().name
     name = valid_name(given["name"] or folder, "--name" if given["name"] else f"give --name: {given['checkpoint']}")
-    with Console(given["quiet"]) as console:
+    limits, out = gate.set_limits(given["limits"]), given["out"]
+    with Console(given["quiet"]) as console, contextlib.closing(environments.Builder(console)) as builder:
         source = job.read_checkpoint(given["checkpoint"], given["dialect"])
-        made = exporter(source, list(given["quantisations"]), given["out"], name, console,
-                        lambda spec: environments.ensure(spec, console))  # fmt: skip
-    if given["as_json"]:
-        click.echo(json.dumps({"artifacts": [vars(a) for a in made.artifacts], "missing": made.missing}))
-    for artifact in () if given["as_json"] else made.artifacts:
-        click.echo(f"{artifact.path}  {artifact.bytes / 1e6:.1f} MB")
-    for lack in made.missing:
-        click.echo(f"not made: {lack['what']} {lack['why']}", err=True)
-    if made.missing:
+        builder.begin(*(it for it in map(environments.spec, scripts) if not environments.missing(it)))
+        make: Callable[[], Iterable[Exported]]
+        make = functools.partial(exporter, source, out=out, name=name, console=console, environment=builder.get)
+        if not given["unproven"]:
+            asked = gate.questions(given["rows"], given["dialect"], given["count"])
+            make = functools.partial(gate.proven, source, make, asked, out, console, builder.get, limits)
+        made = list(make())
+    _show([a for m in made for a in m.artifacts], [lack for m in made for lack in m.missing], given["as_json"])
+
+
+def _show(artifacts: list[Artifact], missing: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"artifacts": [vars(a) for a in artifacts], "missing": missing}))
+    for artifact in () if as_json else artifacts:
+        verdict = artifact.proof["verdict"] if artifact.proof else "unproven"
+        click.echo(f"{artifact.path}  {artifact.bytes / 1e6:.1f} MB  {verdict}")
+    for lack in missing:
+        click.echo(f"not made: {lack['what']}: {lack['why']}", err=True)
+    if any(a.proof and a.proof["verdict"] == "refused" for a in artifacts):
+        raise click.exceptions.Exit(6)
+    if missing:
         raise click.exceptions.Exit(3)

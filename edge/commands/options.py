@@ -25,3 +25,14 @@ def together(*options: Callable[[F], F]) -> Callable[[F], F]:
         return command
 
     return add
+
+
+PROVING = together(
+    click.option("--rows", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+                 help="Rows (JSON lines, with their tools) to prove on [default: built-in ones]."),
+    click.option("--count", type=click.IntRange(1), default=50, show_default=True, metavar="N",
+                 help="How many rows to prove on."),
+    click.option("--limit", "limits", multiple=True, metavar="CLASS.LIMIT=VALUE",
+                 help='A limit of the proof, such as "4 bits.kl=0.5".'),
+    click.option("--unproven", is_flag=True, help="Don't hold what was made against the checkpoint."),
+)  # fmt: skip

@@ -95,7 +95,12 @@ def manifest(path: Path, sha256: str | None = None) -> Manifest | None:
     except EdgeError as error:
         return Manifest(str(file), error.message)
     differs = _differs(path, a.digest, a.bytes, sha256)
-    return Manifest(str(file), None, differs, a.dialect, a.quantisation, a.context_tokens, a.notices, a.exporter)
+    proof = a.proof if isinstance(a.proof, dict) else {}
+    verdict, why = proof.get("verdict"), proof.get("why")
+    return Manifest(
+        str(file), None, differs, a.dialect, a.quantisation, a.context_tokens, a.notices, a.exporter,
+        verdict if isinstance(verdict, str) else None, "; ".join(map(str, why)) if isinstance(why, list) else "",
+    )  # fmt: skip
 
 
 def _refuse_other_types(file: Path, record: Artifact | Checkpoint) -> None:

@@ -101,6 +101,8 @@ class Manifest:
     context_tokens: int | None = None
     notices: list[str] = field(default_factory=list)
     source: str | None = None  # what made it
+    verdict: str | None = None  # of its proof beside the checkpoint
+    why: str = ""  # what spoke against it there
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,13 @@ def _lines(f: Found) -> Iterator[tuple[str, str]]:
         f.sha256 + (" (of the names and digests of its files)" if f.format in ("checkpoint", "adapter") else ""),
     )
     yield "manifest", _manifest(f)
+    yield "proof", _proof(f)
     yield "also", _plain(f.facts)
+
+
+def _proof(f: Found) -> str:
+    m = f.manifest
+    return f"{m.verdict}{f': {m.why}' if m.why else ''}" if m and m.verdict else ""
 
 
 def _no_licence(f: Found) -> str:
