@@ -42,7 +42,7 @@ class Group(click.Group):
                 click.echo(f"      {error.hint}", err=True)
             raise click.exceptions.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            click.echo("edge: interrupted; run it again to go on where it was", err=True)
+            click.echo("edge: interrupted; run it again: what takes long goes on where it was", err=True)
             raise click.exceptions.Exit(130) from None
         except BrokenPipeError:
             raise  # `| head`: click ends quietly
@@ -131,7 +131,8 @@ def demo(folder: Path, from_scratch: bool, as_json: bool, quiet: bool) -> None:
 
     with Console(quiet) as console:
         if not (folder / "edge.toml").exists():
-            starter.write(folder, starter.SCRATCH if from_scratch else projects.EMBEDDED)
+            base = starter.SCRATCH if from_scratch else projects.EMBEDDED
+            starter.write(folder, base, every_format=not from_scratch)
             console.say(f"wrote a project to {folder}")
         if from_scratch:
             starter.train_base(folder, console)

@@ -70,18 +70,25 @@ def run(
         bench = _Bench(project, data, console, builder)
         bench.measure(_subject(base, "base"), "transformers")
         bench.measure(_subject(tuned, "tuned"), "transformers")
-        out, quick = project.build / "artifacts", {"gguf": project.export.get("gguf", [])}
-        slow = {name: wanted for name, wanted in project.export.items() if name not in quick}
-        made = [gguf.export(tuned, quick["gguf"], out, project.name, console, builder.get)] if quick["gguf"] else []
-        for found in made:
-            bench.measure_all(found.artifacts, tuned, runtime)
-        if slow and made and show:
+        made = [_gguf(project, tuned, data, console, builder)]
+        bench.measure_all(made[0].artifacts, tuned, runtime)
+        slow = {name: wanted for name, wanted in project.export.items() if name != "gguf"}
+        if slow and made[0].artifacts and show:
             show(finish(project, data, bench.measurements, made, missing))
         builder.begin(*_able(everything.scripts(slow, proven=False)))
+        out = project.build / "artifacts"
         for found in everything.export(tuned, slow, out, project.name, console, builder.get, cache=project.cache):
             made.append(found)
             bench.measure_all(found.artifacts, tuned, runtime)
         return finish(project, data, bench.measurements, made, missing)
+
+
+def _gguf(project: Project, tuned: Checkpoint, data: Data, console: Console, builder: Builder) -> Exported:
+    """The quick format, first: it needs no torch."""
+    wanted, rows = project.export.get("gguf"), data.training if project.importance else None
+    if not wanted:
+        return Exported([], [])
+    return gguf.export(tuned, wanted, project.build / "artifacts", project.name, console, builder.get, rows)
 
 
 @contextlib.contextmanager

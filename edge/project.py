@@ -21,7 +21,7 @@ from edge.train.readers import DEVELOPER
 EMBEDDED = "edge-tiny"
 REQUIRED = object()
 
-PARSERS: dict[str, Callable[[list[str]], Any]] = {  # of quantisations, by format
+PARSERS: dict[str, Callable[..., Any]] = {  # of quantisations, by format
     "gguf": quantisations.parse_all,
     "tflite": tflite.parse_all,
     "litertlm": tflite.parse_all,
@@ -63,6 +63,7 @@ KEYS: dict[str, dict[str, tuple[type, Any, str]]] = {
     },
     "export": {
         "gguf": (list, ["f16", "q8_0", "q4_k_m", "q4_0-emb-q4_0"], "GGUF quantisations"),
+        "importance": (bool, False, "weigh GGUF types by what matters to the training rows (an importance matrix)"),
         "tflite": (list, [], "TFLite quantisations: int8, int8-weight-only, int4-block32, int4-channel, f32"),
         "litertlm": (list, [], "the same for .litertlm"),
         "task": (list, [], "the same for .task"),
@@ -93,6 +94,7 @@ class Project:
     developer: str
     training: dict[str, Any]
     export: dict[str, list[str]]  # format -> quantisations, those that are asked for
+    importance: bool
     cache: int
     bench: dict[str, Any]
 
@@ -124,7 +126,8 @@ def load(path: Path) -> Project:
     dialects.get(values["model"]["dialect"])
     for name, parse_all in PARSERS.items():  # said now, not after an hour of tuning
         if values["export"][name]:
-            parse_all(values["export"][name])
+            weighed = {"importance": values["export"]["importance"]} if name == "gguf" else {}
+            parse_all(values["export"][name], **weighed)
     return Project(
         file=file,
         name=valid_name(values["project"]["name"], file),
@@ -136,6 +139,7 @@ def load(path: Path) -> Project:
         developer=data["developer"],
         training=values["train"],
         export={name: wanted for name, wanted in values["export"].items() if name in PARSERS and wanted},
+        importance=values["export"]["importance"],
         cache=values["export"]["cache"],
         bench=values["bench"],
     )
@@ -168,7 +172,8 @@ class _Reader:
         if kind is float and type(value) is int:
             value = float(value)
         if type(value) is not kind or (isinstance(value, list) and not all(isinstance(v, str) and v for v in value)):
-            names = {str: "a string", int: "an integer", float: "a number", list: "a list of strings"}
+            names = {str: "a string", int: "an integer", float: "a number", list: "a list of strings",
+                     bool: "true or false"}  # fmt: skip
             raise EdgeError(
                 f"{self._where(key, table)}: {key} in [{table}] must be {names[kind]}, not {value!r}",
                 f"{key}: {meaning}",
@@ -194,7 +199,7 @@ class _Reader:
 
 def _wrong(key: str, value: Any) -> str | None:
     """What is wrong with a value of the right type, if anything."""
-    if isinstance(value, (int, float)):
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
         least = LEAST.get(key, 1 if isinstance(value, int) else None)
         if least is not None and not value >= least:
             return f"must be at least {least}, not {value}"

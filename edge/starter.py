@@ -16,9 +16,13 @@ TRAIN_ROWS, EVAL_ROWS = 1000, 300
 SCRATCH, SCRATCH_STEPS, SCRATCH_ROWS = "base", 1200, 100  # folder, length and examination of a base trained live
 
 
-def write(folder: Path, base: str = EMBEDDED) -> list[Path]:
-    """Write edge.toml, tools.py, train.jsonl and eval.jsonl. Raises EdgeError rather than overwrite one."""
+def write(folder: Path, base: str = EMBEDDED, every_format: bool = False) -> list[Path]:
+    """Write edge.toml, tools.py, train.jsonl and eval.jsonl. Raises EdgeError rather than overwrite one.
+
+    every_format: ask for those besides GGUF as well.
+    """
     template = Path(__file__).with_name("template.toml").read_text(encoding="utf-8")
+    template = re.sub(r"^# (?=litertlm|task|onnx)", "", template, flags=re.MULTILINE) if every_format else template
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.absolute().name).strip("-.") or "app"
     texts = {
         "edge.toml": template.replace("{name}", name).replace(f'"{EMBEDDED}" ', f'"{base}" ', 1),

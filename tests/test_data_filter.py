@@ -102,6 +102,8 @@ def test_a_sample_is_the_same_in_any_order(tmp_path: Path) -> None:
         ("max-chars=0", "no whole number", "max-chars=500"),
         ("max-chars=²", "no whole number", "max-chars=500"),
         ("script=korean", "no such script", "hangul"),
+        ("tool=lihgt", "no row declares or calls lihgt", "did you mean light"),
+        ("not-tool=light,nothing-like-it", "no row declares or calls nothing-like-it", "there are: .*light"),
     ],
 )
 def test_a_rule_that_there_is_not(tmp_path: Path, rule: str, message: str, hint: str) -> None:

@@ -34,6 +34,7 @@ def small(folder: Path) -> Path:
     text = (folder / "edge.toml").read_text()
     text = re.sub(r"epochs = .*", "epochs = 1", text)
     text = re.sub(r"gguf = .*", f"gguf = {json.dumps(QUANTS)}", text)
+    text = re.sub(r"^(litertlm|task|onnx) = .*\n", "", text, flags=re.MULTILINE)
     (folder / "edge.toml").write_text(text)
     return folder
 
@@ -167,6 +168,27 @@ def test_ctrl_c_ends_everything_and_says_how_to_go_on(done):
     assert host.returncode == 130 and "run it again" in told
     assert not psutil.wait_procs(children, timeout=5)[1]
     assert edge("run", folder, "-q").returncode == 0
+
+
+def test_other_formats_come_after_the_first_table(done, tmp_path):
+    """GGUF is shown while the slower formats are made; then there is one report of all, each by its own runtime."""
+    folder = tmp_path / "app"
+    shutil.copytree(done[0], folder)
+    text = (folder / "edge.toml").read_text()
+    text = re.sub(r"gguf = .*", 'gguf = ["q8_0"]\nlitertlm = ["int8"]\nonnx = ["int8"]', text)
+    (folder / "edge.toml").write_text(text)
+    result = edge("run", folder)
+    assert result.returncode == 0, result.stderr
+    early, _, late = result.stdout.partition("| base")[2].partition("| base")
+    assert (
+        "q8_0" in early and "onnx-int8" not in early and all(n in late for n in ("q8_0", "litertlm-int8", "onnx-int8"))
+    )
+    report = json.loads((folder / "results" / "report.json").read_text())
+    cells = {c["name"]: c for c in report["cells"]}
+    runtimes = {"q8_0": "llama_cpp", "litertlm-int8": "litert_lm", "onnx-int8": "onnxruntime"}
+    assert {n: cells[n]["runtime"] for n in runtimes} == runtimes
+    assert all(cells[n]["accuracy"]["n"] == ROWS and cells[n]["bytes"] and not cells[n]["error"] for n in runtimes)
+    assert re.search("tuned.*trained already", result.stderr)
 
 
 def test_two_runs_at_once(done):

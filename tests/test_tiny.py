@@ -97,6 +97,8 @@ def test_training_computes_what_the_library_computes_and_starts_able_to_copy(tmp
     script, request = Path(__file__).parent / "workers" / "scratch.py", {"tokenizer": str(tiny.SHIPPED)}
     found = worker.run(script, request, tmp_path / "out", python=python())
     assert found["difference"] < 2e-5
+    assert found["fused"] is None or found["fused"] < 2e-5  # None: no compiler here
+    assert found["same_data"]
     assert found["copied"]["copying"] > 0.9 and found["copied"]["plain"] < 0.1
 
 

@@ -25,7 +25,7 @@ def tiny() -> None:
 @tiny.command("train")
 @click.argument("out", type=FOLDER, default="build/edge-tiny")
 @click.option("--steps", type=click.IntRange(min=1), help="Of 20 examples each [default: what the shipped one took].")
-@click.option("--seed", type=int, help="Of weights and data [default: the shipped one's].")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Of weights and data [default: the shipped one's].")
 @click.option(
     "--heads",
     type=click.IntRange(min=1),

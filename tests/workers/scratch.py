@@ -1,4 +1,4 @@
-"""How far the arithmetic of `train/scratch/net.py` is from the library's, and what the start weights can copy."""
+"""How far the arithmetic of `train/scratch/net.py` is from the library's, what the start weights can copy, and the data."""
 
 import os
 import random
@@ -20,6 +20,8 @@ def main(request, reply):
     copying = start.new_model(words, start.SIZE, 1)
     return {
         "difference": difference(plain, batch(rng, net)),
+        "fused": fused(plain, batch(rng, net)) if net.can_fuse() else None,
+        "same_data": same_data(words),
         "copied": {"plain": copied(plain, rng), "copying": copied(copying, rng)},
     }
 
@@ -50,6 +52,33 @@ def difference(model, batch):
             whole = model(torch.tensor([head + question + answer])).logits[0, at : at + len(answer)]
             worst = max(worst, (whole - found[of == i]).abs().max().item())
     return worst
+
+
+def fused(model, batch):
+    """The compiled layers against the same layers uncompiled."""
+    import torch
+
+    from edge.train.scratch import net
+
+    with torch.no_grad():
+        plain, compiled = (net.logits(net.Net(model, torch.float32, how), batch)[0] for how in (False, True))
+    return (plain - compiled).abs().max().item()
+
+
+def same_data(words):
+    """What a process of torch's loader draws for a step, with more heads as for a GPU, is what is drawn here."""
+    import dataclasses
+
+    from torch.utils.data import DataLoader
+
+    from edge.train.scratch import data
+
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    lessons = data.Lessons(words, 5, 3, heads=4)
+    loaded = list(DataLoader(lessons, batch_size=None, sampler=range(3), num_workers=1))
+    here = [lessons[n] for n in range(3)]
+    assert all(len(b.heads) == 4 and len(b.questions) == 4 and len(b.questions[0]) == data.QUESTIONS for b in here)
+    return [dataclasses.astuple(b) for b in loaded] == [dataclasses.astuple(b) for b in here]
 
 
 def copied(model, rng):

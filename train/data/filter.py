@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from edge import dialects
 from edge.errors import EdgeError
 from edge.records import Json, digest_value
 from edge.tools import validate_call
@@ -128,6 +129,22 @@ def _valid(item: Item, _: str, __: Context) -> str | None:
     return next((problem for call in all_calls(item.row) for problem in validate_call(call, item.tools)), None)
 
 
+def _named(why: Callable[[Item, str, Context], str | None]) -> Callable[[Sequence[Item], str, Context], Reasons]:
+    """A rule about tools by their names. Raises EdgeError for a name that no row declares or calls: a slip, most likely."""
+
+    def apply(items: Sequence[Item], value: str, context: Context) -> Reasons:
+        known = {call.name for item in items for call in item.row.calls}
+        known |= {str(dialects.function_of(tool).get("name")) for item in items for tool in item.tools}
+        strange = sorted(set(value.split(",")) - known) if items else []
+        if strange:
+            near = difflib.get_close_matches(strange[0], known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(sorted(known)) or 'none'}"
+            raise EdgeError(f"rule '…tool={value}': no row declares or calls {strange[0]}", hint)
+        return each(why)(items, value, context)
+
+    return apply
+
+
 def _tool(item: Item, value: str, _: Context) -> str | None:
     others = sorted({call.name for call in item.row.calls} - set(value.split(",")))
     if others:
@@ -217,8 +234,8 @@ RULES = {
     "no-call": Rule("", "answers without a call", _calls(lambda n: n == 0)),
     "has-arguments": Rule("", "answers with a call that has an argument", each(_has_arguments)),
     "valid": Rule("", "calls agree with their declared tools; undeclared ones go", each(_valid)),
-    "tool": Rule("NAME[,NAME]", "answers that call these tools and no other", each(_tool)),
-    "not-tool": Rule("NAME[,NAME]", "answers that call none of these", each(_not_tool)),
+    "tool": Rule("NAME[,NAME]", "answers that call these tools and no other", _named(_tool)),
+    "not-tool": Rule("NAME[,NAME]", "answers that call none of these", _named(_not_tool)),
     "script": Rule("NAME", "most letters of the user's text are hangul, latin, …", each(_script)),
     "max-chars": Rule("N", "prompt and completion have at most N characters", each(_max_chars)),
     "max-tokens": Rule("N", "the same in tokens; needs --tokenizer", each(_max_tokens)),

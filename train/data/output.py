@@ -25,7 +25,8 @@ def rejects_of(out: Path) -> Path:
 
 def refuse_existing(files: Iterable[Path], source: Source, force: bool) -> None:
     """Before any work is done. Raises EdgeError for an output that is an input, or is there without `force`."""
-    inputs = {file.resolve() for file in (*source.files, *([Path(source.tools_file)] if source.tools_file else []))}
+    others = (Path(file) for file in (source.tools_file, source.project_file) if file)
+    inputs = {file.resolve() for file in (*source.files, *others)}
     for file in files:
         if file.resolve() in inputs:
             raise EdgeError(f"{file}: this is a file that is read", "write to another one")

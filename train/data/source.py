@@ -34,6 +34,7 @@ class Source:
     developer: str | None  # what a flat row says first
     base: Path | None = None  # the project's base model, if it lies here
     limit: int | None = None  # the project's max_tokens
+    project_file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -103,13 +104,15 @@ def find(
     box = tools.load(tools_file) if tools_file else None
     if developer is None:
         developer = given.developer if given else readers.DEVELOPER
-    spoken = dialects.get(dialect or (given.dialect if given else "functiongemma"))
+    usual = given.dialect if given else "functiongemma"
+    spoken = dialects.get(usual if dialect is None else dialect)
     return Source(
         files=tuple(dict.fromkeys([*files, *held_out])),
         evaluation=frozenset(held_out),
         tools=box.tools if box else [],
         findings=tuple(tools.check(box, spoken)) if box else (),
         tools_file=str(tools_file) if tools_file else None,
+        project_file=given.file if given else None,
         dialect=spoken,
         developer=developer or None,
         base=_base(given) if given else None,
