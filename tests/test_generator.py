@@ -18,7 +18,7 @@ import pytest
 from edge import dialects, tools
 from edge.calls import Call
 from edge.dialects import functiongemma
-from edge.train import demo, generator, phrases, readers, toolset, values
+from edge.train import demo, generator, phrases, readers, toolset, values, wording
 from edge.train.generator import KINDS, TURNS, Generator, Query, Scene
 from edge.train.toolset import Concept, Param
 
@@ -268,10 +268,10 @@ def test_an_answer_says_what_the_tool_responded(lang: str) -> None:
         if "error" in content:
             assert query.reply == generator.FAILED[lang].format(content["error"])
         elif query.reply == generator.DONE[lang]:
-            assert content in generator._OK
+            assert content in wording.OK
         else:
             assert all(str(v) in query.reply and k[1:].replace("_", " ") in query.reply for k, v in content.items())
-        kinds["error" if "error" in content else "done" if content in generator._OK else "values"] += 1
+        kinds["error" if "error" in content else "done" if content in wording.OK else "values"] += 1
     assert min(kinds[k] for k in ("error", "done", "values")) > 10
 
 
@@ -405,7 +405,7 @@ def kept_words() -> frozenset[str]:
         values.ITEMS_KO,
     )
     entries = {word for pool in cut for word in pool}
-    fixed = [*values.NOTES, *values.SIGHTS, *values.STREETS, *values.KINDS, *values.MESSAGES_KO, *generator._ERRORS]
+    fixed = [*values.NOTES, *values.SIGHTS, *values.STREETS, *values.KINDS, *values.MESSAGES_KO, *wording.ERRORS]
     trained = tokens([*(e for e in entries if values.side(e) == "train"), *fixed])
     return frozenset({e.lower() for e in entries if values.side(e) == "test" and tokens(e) == {e.lower()}} - trained)
 

@@ -34,10 +34,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Optional, Union
 
-from edge.train import toolset
+from edge.train import toolset, wording
 from edge.train.phrases import Slot, draw
 from edge.train.toolset import Concept, Instance, Json, Param
-from edge.train.values import DAYS, INVENTED, Values, listed
+from edge.train.values import DAYS, INVENTED, Values
 
 SENTENCE = "You are a model that can do function calling with the following functions"
 REFUSAL = {"en": "Sorry, none of my functions can do that.", "ko": "죄송하지만 그 일을 할 수 있는 기능이 없어요."}
@@ -54,86 +54,6 @@ _SPEAK, _SEVERAL = 0.85, 0.97
 _LOWER = 0.06
 
 _QUOTABLE = ("phrase", "title", "text", "song", "task", "file", "word", "place", "item")
-_BEFORE = [
-    "hey, ",
-    "hi, ",
-    "ok, ",
-    "so, ",
-    "please ",
-    "can you ",
-    "could you ",
-    "could you please ",
-    "I'd like you to ",
-    "would you ",
-    "can you please ",
-    "now ",
-    "quick: ",
-]
-_AFTER = [
-    ", please",
-    ", thanks",
-    ", thank you",
-    " now",
-    " please",
-    " for me",
-    " if you can",
-    ", would you",
-    " right now",
-]
-# How what is no order begins: "please" and "can you" don't go with it.
-_NO_REQUEST = re.compile(
-    r"(?:i|time to|it|we|where|what|how|who|why|will|do|are|is|can|could|may|might|let|don't|new|would|my|our|this|that|"
-    r"the|there|no|you|any\w*|some\w*|if|about|for|on|in|at|to|next|please|good|thanks|a|an|all|your|one|as|from|into|"
-    r"when|now|does|has|did|first|tonight|today|which|screen|volume|torch|flashlight|quiet|directions|location|room|car|oven|"
-    r"food|plug|power|sprinkler|support|dictionary|contact|shipment|"
-    r"alarm|timer|weather|wi-?fi|bluetooth|web|internet|shopping|taxi|cab|note)\b|\{"
-)
-_JOIN = [" and ", " and then ", ". Also, ", ", then ", " and also ", ". Then ", ", and ", "; ", ". After that, ", ". "]
-_JOIN_HELD = [", plus ", ", and after that ", ". Next, ", " as well as "]
-_JOIN_KO = [" 그리고 ", ", 그리고 ", ". 그리고 ", ", ", ". ", " 그다음에 "]
-_JOIN_KO_HELD = [" 그런 다음 ", ". 그러고 나서 "]
-
-# How one goes on after an answer, and how one asks for the same again, with another argument.
-_NEXT = ["thanks! ", "great, ", "thank you. ", "nice, ", "ok, ", "perfect. ", "good, ", "next: ", "alright, "]
-_NEXT_FAILED = ["ok, ", "hm, ", "never mind. ", "too bad. ", "alright, ", "well, "]
-_NEXT_KO = ["고마워. ", "좋아, ", "이제 ", "다음은 ", "그럼 "]
-_NEXT_FAILED_KO = ["그래? ", "그럼 ", "괜찮아. ", "음, "]
-_AGAIN = [
-    "the same again, but {clause}",
-    "[the] same thing[,] but {clause}",
-    "once more, but {clause}",
-    "(do|repeat) (that|it)[ again], [but|only] {clause}",
-    "again, [but] this time {clause}",
-    "[now] one more time, {clause}",
-    "that again, {clause}",
-    "I (want|need) (that|the same) again, but {clause}",
-]
-_AGAIN_HELD = [
-    "ditto, just {clause}",
-    "another one like that, only {clause}",
-    "same procedure as before, {clause}",
-    "rerun it, though {clause}",
-]
-_AGAIN_KO = [
-    "{clause}다시 (해줘|해 줘|해주세요)",
-    "똑같이, {clause}한 번 더 (해줘|해주세요)",
-    "이번엔 {clause}해줘",
-    "같은 거 {clause}또 해줘",
-]
-_AGAIN_KO_HELD = ["아까처럼 {clause}부탁해", "{clause}반복해 (줘|주세요)"]
-
-# What tools respond: that it is done, what went wrong, or a value of one of these kinds.
-_OK: list[Json] = [{"status": "ok"}, {"status": "done"}, {"success": True}, {"ok": True}, {"status": "success"}]
-_ERRORS = listed("""{word} not found|no {word} available|the {word} is {word}|timeout after {int} seconds|
-{word} {word} is offline|error {code}|permission denied by {word}|{word} is busy|code {int:100:599}""")
-_RESULTS = ("word", "phrase:1:3", "int:0:500", "float:0:90", "code", "place", "first", "time")
-_CHAT = listed("""tell me a joke|what is the capital of {city}|who are you|how old is {first} {last}|I'm bored|
-what is {int} plus {int}|do you like {item}|sing something|what does {word} mean|thanks a lot|good morning|
-who wrote {song}|explain {phrase}|how far is the moon|are you a robot|write a poem about {word}|why is the sky blue|
-I had {item} for lunch|my name is {first}|is {word} a word|what's your favourite {word}|who won the match yesterday|
-how do I learn {word}|you are great|what do you think about {phrase}|give me advice on {phrase}""")
-_CHAT_KO = listed("""안녕|고마워|너는 누구야|심심해|농담 하나 해줘|{item_ko} 좋아해?|하늘은 왜 파래?|
-{place_ko} 인구가 얼마야?|배고파|사랑이 뭐야?""")
 
 
 @dataclass(frozen=True)
@@ -334,8 +254,7 @@ class Generator:
     def _called(self, scene: Scene, lang: str, count: int) -> Query:
         way = self._way(scene, lang)
         requests = self._different(scene, way, count)
-        held, korean = self.held, lang == "ko"
-        join = self.rng.choice((_JOIN_KO_HELD if held else _JOIN_KO) if korean else _JOIN_HELD if held else _JOIN)
+        join = self.rng.choice(wording.JOIN[lang, self.held])
         pieces = requests[0].pieces
         for more in requests[1:]:
             asked = not isinstance(pieces[-1], _Said) and pieces[-1].endswith("?")
@@ -391,7 +310,7 @@ class Generator:
                 return self._one(toolset.instantiate(other, self.rng, 0.0), way).pieces
 
     def _chat(self, way: _Way) -> list[str]:
-        pool = _CHAT_KO if way.lang == "ko" else _CHAT
+        pool = wording.CHAT_KO if way.lang == "ko" else wording.CHAT
         kept = [chat for at, chat in enumerate(pool) if (at % 5 == 4) == self.held]  # every fifth is for testing
         return self._spoken(self.rng.choice(kept), way.values)
 
@@ -450,14 +369,14 @@ class Generator:
         """What a tool responds, and what the assistant makes of it: nothing but what stands there."""
         rng, x = self.rng, self.rng.random()
         if x < 0.3:
-            return dict(rng.choice(_OK)), DONE[way.lang]
+            return dict(rng.choice(wording.OK)), DONE[way.lang]
         if x < 0.5:
-            error = _join(self._spoken(rng.choice(_ERRORS), way.values))
+            error = _join(self._spoken(rng.choice(wording.ERRORS), way.values))
             return {"error": error}, FAILED[way.lang].format(error)
         found: Json = {}
         for _ in range(rng.choice([1, 1, 2])):
             key = "_".join(dict.fromkeys(way.values.word()[0] for _ in range(rng.choice([1, 1, 2]))))
-            found[f"{key}_value" if key == "error" else key] = way.values.say(rng.choice(_RESULTS), way.lang)[1]
+            found[f"{key}_value" if key == "error" else key] = way.values.say(rng.choice(wording.RESULTS), way.lang)[1]
         said = [FOUND[way.lang].format(_upper(key).replace("_", " "), found[key]) for key in sorted(found)]
         return found, " ".join(said)
 
@@ -469,10 +388,8 @@ class Generator:
             if before.meant != {**before.meant, **meant} and not re.search(r"\badd\b", "".join(clause)):
                 break
             clause, meant = self._said_clause(param, way)
-        held, korean = self.held, way.lang == "ko"
-        pool = (_AGAIN_KO_HELD if held else _AGAIN_KO) if korean else _AGAIN_HELD if held else _AGAIN
-        frame = draw(self.rng, self.rng.choice(pool))
-        clause = clause if korean else _bare(clause)
+        frame = draw(self.rng, self.rng.choice(wording.AGAIN[way.lang, self.held]))
+        clause = clause if way.lang == "ko" else _bare(clause)
         pieces = [piece for part in frame for piece in (clause if isinstance(part, Slot) else [part])]
         return _Request(before.instance, pieces, {**before.meant, **meant})
 
@@ -561,15 +478,15 @@ class Generator:
         rng = self.rng
         pieces = [self._slip(p) if not isinstance(p, _Said) and rng.random() < 0.012 else p for p in pieces]
         text, skeleton = _join(pieces), _join(["{}" if isinstance(p, _Said) else p for p in pieces])
-        whole = way.lang == "en" and not _NO_REQUEST.match(skeleton.lower())
+        whole = way.lang == "en" and not wording.NO_REQUEST.match(skeleton.lower())
         free = isinstance(pieces[-1], _Said) and pieces[-1].free
         before = after = ""
         if openers is not None:
             before = rng.choice(openers)
         elif way.lang == "en" and rng.random() < 0.35:
-            before = rng.choice(_BEFORE if whole else _BEFORE[:4])
+            before = rng.choice(wording.BEFORE if whole else wording.BEFORE[:4])
         if way.lang == "en" and rng.random() < 0.15 and text[-1].isalnum() and not free:
-            after = rng.choice(_AFTER if whole and not before else _AFTER[:4])
+            after = rng.choice(wording.AFTER if whole and not before else wording.AFTER[:4])
         if rng.random() < 0.6 and not (isinstance(pieces[0], _Said) and not before):
             text = _upper(before + text) + after
         else:
@@ -641,8 +558,8 @@ def _lower(value: Any) -> Any:
 def _openers(said: str, lang: str) -> list[str]:
     """How to go on after what the assistant said."""
     if said.startswith(FAILED[lang][:4]):
-        return _NEXT_FAILED_KO if lang == "ko" else _NEXT_FAILED
-    return _NEXT_KO if lang == "ko" else _NEXT
+        return wording.NEXT_FAILED_KO if lang == "ko" else wording.NEXT_FAILED
+    return wording.NEXT_KO if lang == "ko" else wording.NEXT
 
 
 def _optional(concept: Concept, lang: str) -> list[Param]:
