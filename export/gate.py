@@ -22,9 +22,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from edge import archive, dialects, environments, records
+from edge import archive, dialects, environments, records, tools
 from edge.bench import measure, runtimes, score, stats
 from edge.console import Console
 from edge.devices.local import Local
@@ -32,6 +31,7 @@ from edge.environments import Environment, Spec
 from edge.errors import EdgeError, GateError
 from edge.export.job import Exported, manifest_of, refused_of
 from edge.records import Artifact, Checkpoint, Json, Measurement
+from edge.renderers import compare
 from edge.train import readers
 from edge.train.generator import Generator
 
@@ -66,6 +66,8 @@ LIMITS = {
     "4 bits": Limits(0.3, 0.9, 2.0, 0.6, 0.2),
     "under 4 bits": Limits(1.0, 0.75, 3.0, 0.5, 0.2),
 }
+# Who writes the prompts for a format's artifacts; ONNX comes with nobody who could.
+SERVED_BY = {"gguf": ("llama_cpp", "ollama"), "litertlm": ("litert_lm",), "task": ("flutter_gemma",)}
 VERDICTS = ("proven", "degraded", "refused")
 
 
@@ -97,7 +99,7 @@ def set_limits(given: Sequence[str]) -> dict[str, Limits]:
 
 
 def questions(rows: Path | None, dialect: str, count: int = ROWS) -> list[Json]:
-    """`rows`'s first, or without a file `own_rows`: {"id", "prompt", "expected"}."""
+    """`rows`'s first, or without a file `own_rows`: {"id", "prompt", "expected", "messages", "tools"}."""
     return read_rows(rows, dialect, count) if rows else own_rows(dialect, count)
 
 
@@ -110,8 +112,10 @@ def own_rows(dialect: str, count: int = ROWS) -> list[Json]:
         query = source.query(scene, "call" if n % 5 else "parallel", "en")
         messages = [scene.developer(), *query.messages()]
         expected = [{"name": name, "arguments": arguments} for name, arguments in query.calls]
-        prompt = speak.render(messages, _declared(scene.tools()), add_generation_prompt=True)
-        found.append({"id": f"mobile-{n}", "prompt": prompt, "expected": expected})
+        declared = [tools.normalise(tool)[0] for tool in scene.tools()]
+        prompt = speak.render(messages, declared, add_generation_prompt=True)
+        row = {"id": f"mobile-{n}", "prompt": prompt, "expected": expected}
+        found.append({**row, "messages": messages, "tools": declared})
     return found
 
 
@@ -122,20 +126,16 @@ def read_rows(file: Path, dialect: str, count: int = ROWS) -> list[Json]:
         if isinstance(row, readers.Reject):
             reasons[row.reason] += 1
             continue
-        prompt = speak.render(row.messages[:-1], row.tools or [], add_generation_prompt=True)
-        found.append({"id": row.id, "prompt": prompt, "expected": [c.to_json() for c in row.calls]})
+        messages, declared = row.messages[:-1], row.tools or []
+        prompt = speak.render(messages, declared, add_generation_prompt=True)
+        asked = {"id": row.id, "prompt": prompt, "expected": [c.to_json() for c in row.calls]}
+        found.append({**asked, "messages": messages, "tools": declared})
         if len(found) == count:
             break
     if not found:
         why = f": {reasons.most_common(1)[0][0]}" if reasons else ""
         raise EdgeError(f"{file}: no usable rows{why}", "`edge data check` says what is wrong with each")
     return found
-
-
-def _declared(given: list[Json]) -> list[Any]:
-    from edge import tools
-
-    return [tools.normalise(tool)[0] for tool in given]
 
 
 def proven(
@@ -160,7 +160,8 @@ class Gate:
     """One checkpoint's answers, and the judgement of what was made from it.
 
     Args:
-        rows: {"id", "prompt", "expected"?}; without expected calls the checkpoint's own are what is right.
+        rows: {"id", "prompt", "expected"?, "messages"?, "tools"?}; without expected calls the checkpoint's own are what
+            is right, without messages nothing is said of other renderers.
         folder: where the checkpoint's answers are kept, and its logits while the gate is open.
         environment: from a spec to a built environment.
     """
@@ -180,11 +181,13 @@ class Gate:
         self._rows = rows
         self._workload = folder / "rows.jsonl"
         self._reference: Measurement | None = None
+        self._served: dict[str, Json] = {}  # format -> what `_prompts` found
 
     def __enter__(self) -> Gate:
         """Let the checkpoint answer. Raises GateError for one that calls no functions, with the likely cause."""
         shutil.rmtree(self._logits, ignore_errors=True)  # another checkpoint's, if a run was killed
-        records.write_text(self._workload, "".join(json.dumps(r) + "\n" for r in self._rows))
+        asked = ({"id": r["id"], "prompt": r["prompt"]} for r in self._rows)
+        records.write_text(self._workload, "".join(json.dumps(r) + "\n" for r in asked))
         found = self._measure(self._subject, "transformers", self._folder / "reference.json")
         if found.error:
             raise EdgeError(f"{self._checkpoint.path}: {found.error['message']}", found.error.get("hint"))
@@ -207,10 +210,32 @@ class Gate:
             evidence = {"key": key, **self._evidence(artifact)}
         group = class_of(artifact.quantisation)
         verdict, why = judge(evidence, self._limits[group])
-        proof = {**evidence, "class": group, "limits": vars(self._limits[group]), "verdict": verdict, "why": why}
+        proof = {**evidence, "class": group, "limits": vars(self._limits[group]), "verdict": verdict, "why": why,
+                 "prompts": self._prompts(artifact.format)}  # fmt: skip
         self._console.say(f"{'✓' if verdict == 'proven' else '✗'} {Path(artifact.path).name}: {verdict}"
                           + (f": {'; '.join(why)}" if why else ""))  # fmt: skip
+        for target, told in proof["prompts"].items():
+            if told["differ"]:
+                kinds = ", ".join(told["classes"])
+                self._console.say(f"! {Path(artifact.path).name}: {target} writes {told['differ']} of {told['rows']} prompts otherwise"
+                                  f" than training did ({kinds}); `edge prompt compare` shows where")  # fmt: skip
         return keep(replace(artifact, proof=proof))
+
+    def _prompts(self, file_format: str) -> Json:
+        """How the runtimes that serve a format write this model's prompts: {target: {"rows", "differ", "classes", "verified"}}.
+
+        A difference is no fault of the file, so it doesn't touch the verdict; but calls are lost by it all the same.
+        """
+        cases = [compare.Case(r["id"], r["messages"], r["tools"]) for r in self._rows[:TEXTS] if "messages" in r]
+        targets = SERVED_BY.get(file_format, ()) if self._checkpoint.dialect == "functiongemma" else ()
+        if not cases or not targets:
+            return {}
+        if file_format not in self._served:
+            found = compare.compare(cases, Path(self._checkpoint.path), targets, self._console)
+            told = {r.target: {"rows": r.rows, "differ": r.differ + r.refused, "classes": r.classes, "verified": r.verified}
+                    for r in found if not r.missing}  # fmt: skip
+            self._served[file_format] = told
+        return self._served[file_format]
 
     def _evidence(self, artifact: Artifact) -> Json:
         assert self._reference, "a gate is for `with`"

@@ -185,6 +185,8 @@ def test_sound_artifacts_are_proven(opened) -> None:
     assert tokens["kl_mean"] < 1e-5 and tokens["too_long"] == 0
     assert calls["rows"] == ROWS and calls["same"] == ROWS and calls["right_before"] == calls["right"]
     assert load(Artifact, manifest_of(Path(proven.path))) == proven
+    served = proven.proof["prompts"]  # Ollama adds a sentence of its own, llama.cpp runs the checkpoint's template
+    assert served["llama_cpp"]["differ"] == 0 and served["ollama"]["differ"] == served["ollama"]["rows"] == ROWS
     assert 0 < the_gate.prove(artifacts["q8_0"]).proof["tokens"]["kl_mean"] < 0.01
 
 
