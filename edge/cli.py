@@ -23,6 +23,7 @@ from edge.commands.export import export
 from edge.commands.options import AS_JSON, DIALECT, FOLDER, QUIET
 from edge.commands.prompt import prompt
 from edge.commands.tiny import tiny
+from edge.commands.train import merge
 from edge.errors import EdgeError
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def main() -> None:
     \b
     edge demo                  the whole way on an embedded model, with a report at the end
     edge init app && edge run app
-    edge export gguf CHECKPOINT --quant q8_0 --quant q4_0-emb-q4_0
+    edge merge ADAPTER --base CHECKPOINT --out MODEL
+    edge export all CHECKPOINT
     edge export litertlm CHECKPOINT --quant int8
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # half a surrogate pair, or what the terminal's encoding lacks
@@ -275,6 +277,7 @@ main.add_command(artifacts.lint)
 main.add_command(artifacts.adopt)
 main.add_command(data)
 main.add_command(export)
+main.add_command(merge)
 main.add_command(prompt)
 main.add_command(tiny)
 

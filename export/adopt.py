@@ -96,6 +96,6 @@ _WHAT = {
 }
 _INSTEAD = {
     "checkpoint": "name it in edge.toml as [model] base, or export it: edge export all FOLDER",
-    "adapter": "merge it into its base first: `PeftModel.from_pretrained(base, adapter).merge_and_unload()`",
+    "adapter": "merge it into its base first: edge merge ADAPTER --base FOLDER --out MODEL",
     "onnx": "give the folder that onnxruntime-genai runs",
 }

@@ -166,8 +166,7 @@ def _refuse_adapter(folder: Path) -> None:
         base = _object(folder / "adapter_config.json").get("base_model_name_or_path") or "its base model"
         raise EdgeError(
             f"{folder}: an adapter (adapter_config.json), not a model: it holds only what was added to {base}",
-            "merge it first: `PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(…)`; "
-            "`edge` does so after its own training",
+            "merge it first: edge merge ADAPTER --base FOLDER --out MODEL",
         )
 
 

@@ -359,7 +359,7 @@ RULES: tuple[Rule, ...] = (
          "bundle it again with the TFLite model as prefill and decode."),
     Rule("adapter-not-merged", ("adapter",), ERROR, _unmerged,
          "nothing runs it: no runtime here adds an adapter to its base.",
-         "merge it: PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(…), then export."),
+         "edge merge ADAPTER --base FOLDER --out MODEL, then export."),
     Rule("stop-missing", _TALKING, ERROR, _stop_missing,
          "the model goes on after its call or answer until the tokens run out: repeated calls, invented tool results, slow.",
          "export it with all stops of its family as ids: `edge export` does; they are STOP in edge/dialects/."),

@@ -82,7 +82,7 @@ def test_adapter(folder):
     for file in folder.iterdir():
         file.unlink()
     (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "google/gemma-3-270m"}')
-    refused(checkpoint.inspect, folder, "an adapter", "google/gemma-3-270m", "merge_and_unload")
+    refused(checkpoint.inspect, folder, "an adapter", "google/gemma-3-270m", "edge merge")
 
 
 def test_quantised_already(folder):

@@ -41,6 +41,7 @@ os.environ.setdefault(
 )  # before torch: threads that spin long lose tenfold beside a busy neighbour
 
 from edge.errors import EdgeError, WorkerError
+from edge.train.carry import carry, refuse_not_finite
 
 
 def main(request: dict[str, Any], reply: Any) -> dict[str, Any]:
@@ -245,26 +246,11 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 def save(model: Any, base: Path, out: Path) -> None:
     """The adapter, and the merged weights with the base's tokenizer files, which are carried and not rewritten."""
-    import torch
-
     model.save_pretrained(out / "adapter")
     merged = model.merge_and_unload()
-    for name, parameter in merged.named_parameters():
-        if not torch.isfinite(parameter).all():
-            raise WorkerError(f"{name} is not finite after merging", "lower learning_rate in [train]")
+    refuse_not_finite(merged, "lower learning_rate in [train]")
     merged.save_pretrained(out)
-    for file in base.iterdir():
-        if file.is_file() and not (out / file.name).exists() and belongs(file.name):
-            shutil.copy2(file, out / file.name)
-
-
-def belongs(name: str) -> bool:
-    """Whether a file of the base's folder is as true of the tuned model: tokenizer and template, not weights or cards."""
-    return (
-        not name.endswith((".safetensors", ".bin", ".md", ".index.json"))
-        and not name.startswith(".")
-        and name != "checkpoint.json"
-    )
+    carry(base, out)
 
 
 if __name__ == "__main__":
