@@ -116,7 +116,8 @@ def peak_rss_bytes() -> Optional[int]:
 
 
 def _die_with_host() -> None:
-    while sys.stdin.readline():
+    # Not through sys.stdin: a process forked while a thread waits in it would wait for its lock for ever (torch's loader).
+    while os.read(sys.stdin.fileno(), 4096):
         pass
     os.killpg(0, signal.SIGKILL)  # the host made us the leader of our own group
 
