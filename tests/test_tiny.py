@@ -147,7 +147,8 @@ def test_the_card_says_what_an_examination_finds() -> None:
     with Console(quiet=True) as console:
         found = tiny.score(tiny.SHIPPED, console, rows=200)
     for name in ("seen phrasings", "unseen phrasings", "parallel calls"):
-        got = proportion(found["sets"][name]["right"], found["sets"][name]["rows"])
+        # Five questions are about one prompt and stand or fall together: no more is known than of a fifth as many.
+        got = proportion(found["sets"][name]["right"] // 5, found["sets"][name]["rows"] // 5)
         assert got.low - 0.03 <= told[name] <= got.high + 0.03, name
 
 

@@ -193,7 +193,8 @@ the same order; rounding differs between machines and grows, so expect scores li
 
 Exact match, greedy: calls in order, names and arguments equal, nothing dropped. Weights as they ship. All values are
 words that training never saw. Each set is drawn by `train/generator.py` with a fixed seed, which no decision looked
-at. Where no tool fits, any answer without a call is right. To repeat it: `edge tiny score`.
+at. Where no tool fits, any answer without a call is right. The intervals are for independent rows; here five questions
+are asked about each prompt, so the true ones are wider. To repeat it: `edge tiny score`.
 
 | set | exact | 95 % interval (Wilson) | rows |
 |---|---|---|---|
