@@ -123,9 +123,10 @@ def run(project: Path, wait: bool, as_json: bool, quiet: bool) -> None:
 def demo(folder: Path, from_scratch: bool, as_json: bool, quiet: bool) -> None:
     """The whole way on the embedded model: a project in FOLDER (default: demo), tuned, exported, measured, reported.
 
-    Takes some ten minutes the first time, most of it downloads and compiling llama.cpp, and under four after that.
-    With --from-scratch the base model too is trained before your eyes, in some six minutes more; it has then seen a
-    tenth of what the embedded one has, so expect fewer right calls.
+    Takes a quarter of an hour the first time, most of it downloads and compiling llama.cpp, and some four minutes after
+    that; a table of the GGUF files comes before the other formats are made. With --from-scratch the base model too is
+    trained before your eyes, in some minutes more, and GGUF alone is made; it has then seen less than a tenth of what
+    the embedded one has, so expect fewer right calls.
     """
     from edge import pipeline, starter
     from edge import project as projects
