@@ -23,6 +23,7 @@ from edge.records import Json, Measurement, Sample
 from edge.worker import Channel
 
 _POLL_S = 0.02
+_ASKED = ("id", "prompt", "messages", "tools")  # of a row: what an agent is told, and not what would be right
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +77,7 @@ def measure(
     """Measure, or return what was measured before under the same key. A runtime that fails is a record with an `error`.
 
     Args:
-        workload: JSON lines with "id" and "prompt".
+        workload: JSON lines with "id" and "prompt"; for runtimes that render themselves "messages" and "tools" too.
         result: where the Measurement goes; `result.samples` beside it holds the rows of an unfinished one.
     """
     digest = records.digest_file(workload)
@@ -188,7 +189,7 @@ class Session:
 
     def run(self, rows: list[Json], partial: Partial, task: Task) -> None:
         """Fill `partial` with the rows that it lacks. Raises WorkerError or WorkerCrash."""
-        todo = [{"id": r["id"], "prompt": r["prompt"]} for r in rows if r["id"] not in partial.samples]
+        todo = [{k: r[k] for k in _ASKED if k in r} for r in rows if r["id"] not in partial.samples]
         run = {"do": "run", "rows": todo, "max_tokens": self._settings.max_tokens}
         with self._loaded() as agent:
             for message in self._ask(agent, run):

@@ -35,6 +35,7 @@ class Checkpoint:
     training: Optional[Json] = None  # settings, data digests, counts, loss curve
     environment: Optional[Json] = None  # {"name", "key", "python", "packages"}
     notices: list[str] = field(default_factory=list)  # licence sentences that go wherever the weights go
+    renderer: str = "training"  # who wrote the prompts that it was tuned on: the dialect, or a target of edge/renderers
     schema: int = SCHEMA
 
 

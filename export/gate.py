@@ -13,6 +13,7 @@ A checkpoint that calls no functions itself is refused before anything is conver
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -23,13 +24,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edge import archive, dialects, environments, records, tools
+from edge import archive, dialects, environments, records, renderers, tools
 from edge.bench import measure, runtimes, score, stats
 from edge.console import Console
 from edge.devices.local import Local
 from edge.environments import Environment, Spec
 from edge.errors import EdgeError, GateError
-from edge.export.job import Exported, manifest_of, refused_of
+from edge.export import families
+from edge.export.job import Exported, manifest_of, only_one, refused_of
 from edge.records import Artifact, Checkpoint, Json, Measurement
 from edge.renderers import compare
 from edge.train import readers
@@ -98,28 +100,30 @@ def set_limits(given: Sequence[str]) -> dict[str, Limits]:
 # --- what is asked ----------------------------------------------------------------------------------------------------
 
 
-def questions(rows: Path | None, dialect: str, count: int = ROWS) -> list[Json]:
-    """`rows`'s first, or without a file `own_rows`: {"id", "prompt", "expected", "messages", "tools"}."""
-    return read_rows(rows, dialect, count) if rows else own_rows(dialect, count)
+def questions(rows: Path | None, dialect: str, count: int = ROWS, renderer: str = renderers.TRAINING) -> list[Json]:
+    """`rows`'s first, or without a file `own_rows`: {"id", "prompt", "expected", "messages", "tools"}.
+
+    renderer: whose prompts the checkpoint was tuned on (edge/renderers).
+    """
+    return read_rows(rows, dialect, count, renderer) if rows else own_rows(dialect, count, renderer)
 
 
-def own_rows(dialect: str, count: int = ROWS) -> list[Json]:
+def own_rows(dialect: str, count: int = ROWS, renderer: str = renderers.TRAINING) -> list[Json]:
     """Questions about Mobile Actions' tools, with the calls that are right: for a checkpoint that comes without rows."""
     source, found = Generator("gate", "test", tools="mobile"), []
-    speak = dialects.get(dialect)
     for n in range(count):
         scene = source.scene()
         query = source.query(scene, "call" if n % 5 else "parallel", "en")
         messages = [scene.developer(), *query.messages()]
         expected = [{"name": name, "arguments": arguments} for name, arguments in query.calls]
         declared = [tools.normalise(tool)[0] for tool in scene.tools()]
-        prompt = speak.render(messages, declared, add_generation_prompt=True)
+        prompt = renderers.prompt(renderer, dialect, messages, declared)
         row = {"id": f"mobile-{n}", "prompt": prompt, "expected": expected}
         found.append({**row, "messages": messages, "tools": declared})
     return found
 
 
-def read_rows(file: Path, dialect: str, count: int = ROWS) -> list[Json]:
+def read_rows(file: Path, dialect: str, count: int = ROWS, renderer: str = renderers.TRAINING) -> list[Json]:
     """The first rows of a data file that declare their tools. Raises EdgeError if it has none that can be used."""
     speak, found, reasons = dialects.get(dialect), [], Counter[str]()
     for row in readers.read([file], [], speak, None):
@@ -127,7 +131,7 @@ def read_rows(file: Path, dialect: str, count: int = ROWS) -> list[Json]:
             reasons[row.reason] += 1
             continue
         messages, declared = row.messages[:-1], row.tools or []
-        prompt = speak.render(messages, declared, add_generation_prompt=True)
+        prompt = renderers.prompt(renderer, dialect, messages, declared)
         asked = {"id": row.id, "prompt": prompt, "expected": [c.to_json() for c in row.calls]}
         found.append({**asked, "messages": messages, "tools": declared})
         if len(found) == count:
@@ -184,7 +188,19 @@ class Gate:
         self._served: dict[str, Json] = {}  # format -> what `_prompts` found
 
     def __enter__(self) -> Gate:
-        """Let the checkpoint answer. Raises GateError for one that calls no functions, with the likely cause."""
+        """Let the checkpoint answer. Raises GateError for one that calls no functions, with the likely cause.
+
+        A second gate of this checkpoint in this folder waits until the first is closed, and finds its answers.
+        """
+        self._open = contextlib.ExitStack()
+        self._open.enter_context(only_one(self._folder, self._console, "gate"))
+        with contextlib.ExitStack() as failed:
+            failed.callback(self._open.close)
+            self._answer()
+            failed.pop_all()
+        return self
+
+    def _answer(self) -> None:
         shutil.rmtree(self._logits, ignore_errors=True)  # another checkpoint's, if a run was killed
         asked = ({"id": r["id"], "prompt": r["prompt"]} for r in self._rows)
         records.write_text(self._workload, "".join(json.dumps(r) + "\n" for r in asked))
@@ -193,11 +209,11 @@ class Gate:
             raise EdgeError(f"{self._checkpoint.path}: {found.error['message']}", found.error.get("hint"))
         refuse_nonsense(found, self._rows, self._checkpoint)
         self._reference = found
-        return self
 
     def __exit__(self, *_: object) -> None:
         """The answers stay, for the next time; the logits, which are large, don't."""
         shutil.rmtree(self._logits, ignore_errors=True)
+        self._open.close()
 
     def prove(self, artifact: Artifact) -> Artifact:
         """The artifact with its `proof`, saved; under FILE.refused if that is what it comes to.
@@ -231,7 +247,8 @@ class Gate:
         if not cases or not targets:
             return {}
         if file_format not in self._served:
-            found = compare.compare(cases, Path(self._checkpoint.path), targets, self._console)
+            path, trained = Path(self._checkpoint.path), self._checkpoint.renderer
+            found = compare.compare(cases, path, targets, self._console, trained)
             told = {r.target: {"rows": r.rows, "differ": r.differ + r.refused, "classes": r.classes, "verified": r.verified}
                     for r in found if not r.missing}  # fmt: skip
             self._served[file_format] = told
@@ -240,7 +257,7 @@ class Gate:
     def _evidence(self, artifact: Artifact) -> Json:
         assert self._reference, "a gate is for `with`"
         file = Path(artifact.path)
-        tokenizer = Path(self._checkpoint.path) / "tokenizer.model" if artifact.format == "tflite" else None
+        tokenizer = families.tokenizer_file(Path(self._checkpoint.path)) if artifact.format == "tflite" else None
         subject = measure.Subject(file.name, file, artifact.digest, "artifact", artifact.format, tokenizer)
         compares = runtimes.COMPARES[artifact.format]
         lack = environments.missing(environments.spec(environments.script(compares)))

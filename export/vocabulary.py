@@ -155,7 +155,14 @@ def ends(stop: Iterable[str], ids: dict[str, int], eos: str) -> Ends:
 def visible_tokens(function_tokens: Iterable[str], stop: Iterable[str]) -> list[str]:
     """Those that a parser must see in generated text (not stops and turns): llama.cpp prints no control tokens."""
     ended = set(stop)
-    return [t for t in function_tokens if t not in ended and not t.endswith(("_of_turn>", "<|im_start|>"))]
+    turns = (
+        "_of_turn>",
+        "<|im_start|>",
+        "<|begin_of_text|>",
+        "_header_id|>",
+        "<|python_tag|>",
+    )  # the last: Llama's call
+    return [t for t in function_tokens if t not in ended and not t.endswith(turns)]  # is read without it too
 
 
 def chat_template(folder: Folder, default: str) -> tuple[str, str]:

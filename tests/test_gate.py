@@ -239,3 +239,16 @@ def test_the_command_says_what_it_found_and_gathers_it_once(tmp_path: Path) -> N
     proof = json.loads(again.stdout)["artifacts"][0]["proof"]
     assert again.returncode == 0 and proof["verdict"] == "proven" and proof["calls"]["rows"] == 4
     assert (out / "edge-tiny-f16.gguf").exists() and not (out / "edge-tiny-f16.gguf.refused").exists()
+
+
+@pytest.mark.slow
+def test_two_exports_of_the_same_thing_at_once(tmp_path: Path) -> None:
+    """The second waits, then finds what the first made and how it was proven; neither disturbs the other."""
+    command = [sys.executable, "-P", "-m", "edge", "export", "gguf", str(tiny.SHIPPED), "--quant", "q8_0", "--json"]
+    command += ["--count", "4", "--out", str(tmp_path / "out")]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [process.communicate(timeout=500) for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    first, second = (json.loads(out)["artifacts"][0] for out, _ in told)
+    assert first == second and first["proof"]["verdict"] == "proven"
+    assert sum("another export is at work" in said for _, said in told) == 1

@@ -199,6 +199,27 @@ def test_its_own_prompts_and_calls(made):
 
 
 @pytest.mark.slow
+def test_as_apps_use_it(made):
+    """Through the agent, messages and tools in: the calls of the text path, written back; a row without messages is refused."""
+    rows = [{**r, "messages": s["messages"][:-1], "tools": s["tools"]} for r, s in zip(made.rows, made.source)]
+    told = samples(made.top, "litert_lm_chat", made.files["litertlm", "f32"], rows)
+    same = 0
+    for row in rows:
+        written, sample = made.reference[row["id"]], told[row["id"]]
+        ours = functiongemma.parse(written.text)
+        if ours.errors or written.stop == "length":
+            assert sample.error or not functiongemma.parse(sample.text).calls[len(ours.calls) :]
+            continue
+        assert functiongemma.parse(sample.text).calls == ours.calls and sample.call_s and sample.prefill_s is None
+        same += bool(ours.calls)
+    assert same >= 10
+    astray = [{**rows[0], "tools": rows[1]["tools"]}]  # the tools that it is given are those that it renders
+    assert samples(made.top, "litert_lm_chat", made.files["litertlm", "f32"], astray)["r0"].text != told["r0"].text
+    with pytest.raises(EdgeError, match="row r0 has a prompt only"):
+        samples(made.top, "litert_lm_chat", made.files["litertlm", "f32"], made.rows[:1])
+
+
+@pytest.mark.slow
 def test_pieces(made):
     """Control pieces, spaces and bytes that are no whole character: as transformers writes them."""
     pieces = json.loads((tiny.SHIPPED / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]

@@ -12,12 +12,13 @@ import checkpoints
 import pytest
 from click.testing import CliRunner
 
-from edge import environments, renderers, worker
+from edge import environments, pipeline, renderers, starter, worker
+from edge import project as projects
 from edge.cli import main
 from edge.console import Console
 from edge.dialects import functiongemma
 from edge.errors import EdgeError, MissingError
-from edge.export import litertlm
+from edge.export import gate, litertlm
 from edge.export.job import read_checkpoint
 from edge.renderers import compare, parity, token_ids
 from edge.train import tiny
@@ -386,3 +387,51 @@ def rendered(model: str, cases: list[compare.Case], out: Path) -> list[str]:
     script = WORKERS / "litert_lm.py"
     request = {"model": model, "cases": [{"messages": c.messages, "tools": c.tools} for c in cases]}
     return worker.run(script, request, out, python=environment(environments.spec(script)).python)["rendered"]
+
+
+# --- training with a target's rendering -------------------------------------------------------------------------------
+
+
+def project_for(folder: Path, renderer: str):
+    starter.write(folder)
+    text = (folder / "edge.toml").read_text().replace("[tools]", f'renderer = "{renderer}"\n\n[tools]')
+    (folder / "edge.toml").write_text(text)
+    return projects.load(folder)
+
+
+def test_a_project_can_train_and_measure_on_what_its_target_will_write(tmp_path):
+    project = project_for(tmp_path / "app", "ollama")
+    data = pipeline.read_data(project, QUIET)
+    for file in (data.training, data.workload):
+        prompts = [json.loads(line)["prompt"] for line in file.read_text().splitlines()]
+        assert all(OLLAMA in p and p.endswith("<start_of_turn>model\n") for p in prompts)
+    own = pipeline.read_data(project_for(tmp_path / "own", "training"), QUIET)
+    assert OLLAMA not in own.training.read_text()
+
+
+def test_the_gate_asks_in_the_rendering_of_the_training():
+    ours, theirs = (gate.own_rows("functiongemma", 3, name) for name in ("training", "ollama"))
+    assert [r["expected"] for r in ours] == [r["expected"] for r in theirs]
+    assert all(OLLAMA in r["prompt"] and OLLAMA not in o["prompt"] for o, r in zip(ours, theirs))
+
+
+@pytest.mark.slow
+def test_a_checkpoint_trained_as_its_target_writes_differs_from_the_others_instead(tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny.SHIPPED, folder)
+    record = json.loads((folder / "checkpoint.json").read_text())
+    (folder / "checkpoint.json").write_text(json.dumps({**record, "renderer": "ollama"}))
+    assert edge("compare", folder, "--target", "ollama", "-q").exit_code == 0
+    assert edge("compare", folder, "--target", "litert_lm", "-q").exit_code == 1
+    assert read_checkpoint(folder, "functiongemma").renderer == "ollama"
+
+
+@pytest.mark.parametrize("renderer, dialect, said", [("olama", "functiongemma", "no target 'olama'"),
+                                                     ("ollama", "hermes", "writes FunctionGemma's prompts")])  # fmt: skip
+def test_a_rendering_that_there_is_not_is_refused_at_once(tmp_path, renderer, dialect, said):
+    starter.write(tmp_path / "app")
+    file = tmp_path / "app" / "edge.toml"
+    keys = f'renderer = "{renderer}"\ndialect = "{dialect}"\n\n[tools]'
+    file.write_text(file.read_text().replace("[tools]", keys))
+    with pytest.raises(EdgeError, match=said):
+        projects.load(file)

@@ -145,7 +145,7 @@ def side(text: str) -> str:
 NAMES = [*WORDS, *(name.lower() for name in (*FIRST, *LAST, *PLACES) if name.isalpha())]
 KOREAN = [*FIRST_KO, *LAST_KO, *PLACES_KO, *THINGS_KO, *ITEMS_KO]
 SYLLABLES = sorted({c for text in KOREAN for c in text if c >= "가"})
-INVENTED = 0.25  # the share of values made of invented words, unless a source is told otherwise
+INVENTED = 0.4  # the share of values made of invented words, unless a source is told otherwise
 
 
 def invented(rng: random.Random, split: Optional[str], korean: bool = False) -> str:

@@ -19,7 +19,7 @@ and, if it can be held against the checkpoint token by token (bench/parity.py),
 READS = {
     "gguf": ("llama_cpp", "xllamacpp"),
     "tflite": ("litert",),
-    "litertlm": ("litert_lm",),
+    "litertlm": ("litert_lm", "litert_lm_chat"),
     "task": ("litert_lm",),
     "onnx": ("onnxruntime",),
 }

@@ -1,9 +1,10 @@
 # /// script
 # requires-python = ">=3.11,<3.14"
-# dependencies = ["ai-edge-litert==2.3.0", "numpy==2.4.6", "sentencepiece==0.2.3"]
+# dependencies = ["ai-edge-litert==2.3.0", "numpy==2.4.6", "sentencepiece==0.2.3", "tokenizers==0.23.3"]
 #
 # [tool.edge]
-# megabytes = 150
+# megabytes = 160
+# without = ["huggingface-hub"]
 # platforms = ["Linux x86_64", "Linux aarch64", "Darwin arm64"]
 # ///
 """LiteRT's interpreter with XNNPACK: a TFLite with prefill and decode signatures, bare or inside a `.litertlm` or `.task`.
@@ -24,6 +25,7 @@ import mmap
 import tempfile
 import time
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,7 +47,7 @@ class Model:
 
     def __init__(self, path: str, options: dict[str, Any]) -> None:
         found = inspect.read(path)
-        self._tokenizer = Tokenizer(*_tokenizer(found, options.get("tokenizer")))
+        self._tokenizer = _tokenizer(found, options.get("tokenizer"))
         started = time.monotonic()
         with _graph(found) as file:
             self._graph = Graph(path, file, options["threads"])
@@ -54,7 +56,7 @@ class Model:
             raise EdgeError(
                 f"{path}: logits for {self._graph.vocabulary:,} tokens, its tokenizer has {self._tokenizer.size:,}: "
                 "they are of different models",
-                "give the tokenizer.model of the checkpoint that this was exported from",
+                "give the tokenizer.model or tokenizer.json of the checkpoint that this was exported from",
             )
         self.context = min(options["context"], self._graph.cache)
         self._stop = self._tokenizer.single(options["stop"])
@@ -187,8 +189,8 @@ class Graph:
         return out
 
 
-class Tokenizer:
-    """SentencePiece, as LiteRT-LM reads a prompt and Hugging Face's tokenizers write an answer."""
+class SentencePiece:
+    """As LiteRT-LM reads a prompt and Hugging Face's tokenizers write an answer."""
 
     def __init__(self, source: str, model: bytes) -> None:
         from sentencepiece import SentencePieceProcessor
@@ -224,22 +226,48 @@ class Tokenizer:
         return ids
 
 
-def _tokenizer(found: Found, given: str | None) -> tuple[str, bytes]:
-    """(where it is from, its bytes): the bundle's own goes before one that is given."""
+class HuggingFace:
+    """A tokenizer.json, which LiteRT-LM runs by the same library: added tokens in a text are single, none are put in front."""
+
+    def __init__(self, source: str, text: bytes) -> None:
+        from tokenizers import Tokenizer
+
+        try:
+            self._tokenizer = Tokenizer.from_buffer(text)
+        except Exception as error:  # the library has no finer one
+            raise EdgeError(f"{source}: its tokenizer is no tokenizer.json, or cut off: {error}") from None
+        self.size = int(self._tokenizer.get_vocab_size())
+
+    def encode(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, ids: list[int]) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=False))
+
+    def single(self, tokens: list[str]) -> dict[int, str]:
+        """Those tokens that it has, by id."""
+        return {n: t for t in tokens if (n := self._tokenizer.token_to_id(t)) is not None}
+
+
+def _tokenizer(found: Found, given: str | None) -> SentencePiece | HuggingFace:
+    """The bundle's own goes before one that is given."""
     if found.format == "tflite":
         if not given:
             raise EdgeError(
                 f"{found.path}: a TFLite has no tokenizer in it",
-                "name the checkpoint's tokenizer.model, or measure a .litertlm or .task",
+                "name the checkpoint's tokenizer.model or tokenizer.json, or measure a .litertlm or .task",
             )
         try:
-            return given, Path(given).read_bytes()
+            data = Path(given).read_bytes()
         except OSError as error:
             raise EdgeError(f"{given}: {error.strerror}") from None
+        return HuggingFace(given, data) if given.endswith(".json") else SentencePiece(given, data)
     names = {"litertlm": "SP_Tokenizer", "task": task.TOKENIZER}
     if found.format not in names:
         raise EdgeError(f"{found.path}: LiteRT runs no {found.format}", "it takes .tflite, .litertlm and .task")
-    return found.path, bytes(_section(found, names[found.format]))
+    if any(s.name == "HF_Tokenizer" for s in found.sections):  # the length of the text in 8 bytes, then zlib
+        return HuggingFace(found.path, zlib.decompress(_section(found, "HF_Tokenizer")[8:]))
+    return SentencePiece(found.path, bytes(_section(found, names[found.format])))
 
 
 @contextlib.contextmanager

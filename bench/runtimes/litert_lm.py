@@ -87,21 +87,17 @@ class Model:
         for row in rows:
             yield {"row": row["id"], **self._call(row["prompt"], max_tokens)}
 
-    def native(
-        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]], max_tokens: int
-    ) -> list[dict[str, Any]]:
-        """The calls as the runtime itself reads them: [{"type": "function", "function": {"name", "arguments"}}].
-
-        Greedy; none where it answered in text, for which the runtime also takes a call that was cut off.
+    def native(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]], max_tokens: int) -> dict[str, Any]:
+        """The answer as the runtime itself reads it: {"tool_calls": [{"type": "function", "function": {"name",
+        "arguments"}}]}, or {"content": [{"type": "text", "text"}]}, for which it also takes a call that was cut off.
 
         Raises: WorkerError where it refused the answer: for one call that it can't read it drops all of them.
         """
         with self._conversation(messages, tools, max_tokens) as talk:
             try:
-                calls: list[dict[str, Any]] = talk.send_message(messages[-1]).to_json().get("tool_calls", [])
+                return dict(talk.send_message(messages[-1]).to_json())
             except RuntimeError as error:
                 raise WorkerError(f"{self._path}: LiteRT-LM refused its model's answer: {error}") from None
-            return calls
 
     def render(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> str:
         """The prompt that `native` feeds, with the start token in front, which the runtime adds by its id."""

@@ -139,7 +139,8 @@ def everything(prefill: tuple[int, ...], cache: int, formats: tuple[str, ...], *
 
     wanted = exporter.parse(list(formats))
     make = functools.partial(exporter.export, wanted=wanted, prefill=prefill, cache=cache)
-    _make(make, given, exporter.scripts(wanted, proven=not given["unproven"]))
+    scripts = functools.partial(exporter.scripts, wanted, not given["unproven"])
+    _make(make, given, scripts)
 
 
 def _run(exporter: Callable[..., Exported], given: dict[str, Any]) -> None:
@@ -148,10 +149,14 @@ def _run(exporter: Callable[..., Exported], given: dict[str, Any]) -> None:
     _make(lambda checkpoint, **how: [exporter(checkpoint, chosen, **how)], given)
 
 
-def _make(exporter: Callable[..., Iterable[Exported]], given: dict[str, Any], scripts: Iterable[Path] = ()) -> None:
+def _make(
+    exporter: Callable[..., Iterable[Exported]],
+    given: dict[str, Any],
+    scripts: Callable[[Path], Iterable[Path]] = lambda _: (),
+) -> None:
     """Export, prove, show what was made and what was not (exit code 3) or was refused (6).
 
-    scripts: whose environments are built while other things run.
+    scripts: of a checkpoint, whose environments are built while other things run.
     """
     from edge import environments
     from edge.console import Console
@@ -163,11 +168,13 @@ def _make(exporter: Callable[..., Iterable[Exported]], given: dict[str, Any], sc
     limits, out = gate.set_limits(given["limits"]), given["out"]
     with Console(given["quiet"]) as console, contextlib.closing(environments.Builder(console)) as builder:
         source = job.read_checkpoint(given["checkpoint"], given["dialect"])
-        builder.begin(*(it for it in map(environments.spec, scripts) if not environments.missing(it)))
+        builder.begin(
+            *(it for it in map(environments.spec, scripts(given["checkpoint"])) if not environments.missing(it))
+        )
         make: Callable[[], Iterable[Exported]]
         make = functools.partial(exporter, source, out=out, name=name, console=console, environment=builder.get)
         if not given["unproven"]:
-            asked = gate.questions(given["rows"], given["dialect"], given["count"])
+            asked = gate.questions(given["rows"], source.dialect, given["count"], source.renderer)
             make = functools.partial(gate.proven, source, make, asked, out, console, builder.get, limits)
         made = list(make())
     _show([a for m in made for a in m.artifacts], [lack for m in made for lack in m.missing], given["as_json"])

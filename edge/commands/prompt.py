@@ -66,7 +66,8 @@ def compare(
         renderers.get(name)
     cases = comparing.read(rows, tools_file) if rows else comparing.built_in()
     with Console(quiet) as console:
-        results = comparing.compare(cases, _folder(checkpoint), named, console)
+        folder = _folder(checkpoint)
+        results = comparing.compare(cases, folder, named, console, _trained(folder))
     if as_json:
         told = [{**asdict(r), "equal": r.equal} for r in results]
         click.echo(json.dumps({"rows": len(cases), "targets": told}, ensure_ascii=False, indent=1))
@@ -110,6 +111,14 @@ def _folder(name: str) -> Path:
     from edge.train import tiny
 
     return tiny.SHIPPED if name == project.EMBEDDED else Path(name)
+
+
+def _trained(folder: Path) -> str:
+    """Whose rendering a checkpoint was tuned on, as its record says."""
+    from edge import records, renderers
+
+    record = folder / "checkpoint.json"
+    return records.load(records.Checkpoint, record).renderer if record.exists() else renderers.TRAINING
 
 
 def _print(result: Result) -> None:

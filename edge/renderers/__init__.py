@@ -17,11 +17,13 @@ from __future__ import annotations
 import importlib
 from typing import Protocol, cast
 
+from edge import dialects
 from edge.dialects import Message, Tool
 from edge.errors import EdgeError
 
+TRAINING = "training"  # the dialect's own rendering, which needs no file here
 TARGETS = ("litert_lm", "litert_lm_builtin", "flutter_gemma", "ollama", "llama_cpp")
-NAMES = ("training", *TARGETS)
+NAMES = (TRAINING, *TARGETS)
 
 
 class Renderer(Protocol):
@@ -39,3 +41,21 @@ def get(name: str) -> Renderer:
     if name not in NAMES:
         raise EdgeError(f"no target {name!r}", f"there are: {', '.join(NAMES)}")
     return cast(Renderer, importlib.import_module(f"{__name__}.{name}"))
+
+
+def prompt(name: str, dialect: str, messages: list[Message], tools: list[Tool]) -> str:
+    """The prompt as the target `name` writes it, or the dialect itself. Raises EdgeError for what can't be written."""
+    if name == TRAINING:
+        return dialects.get(dialect).render(messages, tools, add_generation_prompt=True)
+    refuse_other(name, dialect)
+    return get(name).render(messages, tools, "")
+
+
+def refuse_other(name: str, dialect: str) -> None:
+    """Raise EdgeError for a target that doesn't exist, or that writes no prompts of this dialect."""
+    get(name)
+    if name != TRAINING and dialect != "functiongemma":
+        raise EdgeError(
+            f"the target {name} writes FunctionGemma's prompts, and the dialect is {dialect}",
+            f'set renderer = "{TRAINING}" in [model], or leave it out',
+        )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Optional
 from edge import renderers
 from edge.dialects import Message, Tool
 from edge.errors import EdgeError, MissingError
+from edge.renderers import TRAINING
 
 from . import parity, token_ids
 
@@ -68,14 +69,16 @@ def read(file: Path, tools: Optional[Path] = None) -> list[Case]:
     return [Case(item.place, item.row.messages[:-1], item.tools) for item in loaded.items]
 
 
-def compare(cases: Sequence[Case], checkpoint: Path, targets: Sequence[str], console: Console) -> list[Result]:
+def compare(
+    cases: Sequence[Case], checkpoint: Path, targets: Sequence[str], console: Console, trained: str = TRAINING
+) -> list[Result]:
     """One result per target, in their order. Raises EdgeError if the checkpoint has no tokenizer.
 
-    A target that needs a package that isn't here has `missing`.
+    A target that needs a package that isn't here has `missing`. trained: whose rendering training used.
     """
     token_ids.find(checkpoint)
     template = token_ids.template(checkpoint)
-    training = renderers.get("training")
+    training = renderers.get(trained)
     prompts = [training.render(case.messages, case.tools, template) for case in cases]
     results, texts = [], []
     for name in targets:

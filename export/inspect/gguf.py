@@ -15,7 +15,8 @@ from edge.export.quantisations import PRESETS
 NAME, SUFFIXES = "GGUF", (".gguf",)
 _ENDS = ("eos", "eot", "eom")
 # Stops that llama.cpp finds by their text, whatever the keys say (llama-vocab.cpp, as of llama-cpp-python 0.3.36).
-_BY_NAME = ("<end_of_turn>", "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end|>", "<EOT>")
+_BY_NAME = ("<end_of_turn>", "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|end|>",
+            "<EOT>")  # fmt: skip
 _EMBEDDING = "token_embd.weight"
 
 

@@ -27,7 +27,7 @@ def calls(loaded, case, max_tokens):
     from edge.errors import WorkerError
 
     try:
-        return loaded.native(**case, max_tokens=max_tokens)
+        return loaded.native(**case, max_tokens=max_tokens).get("tool_calls", [])
     except WorkerError:
         return None
 

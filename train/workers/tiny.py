@@ -41,7 +41,7 @@ from typing import Any
 
 Json = dict[str, Any]
 
-RATE, WARM_UP, DECAY = 2e-3, 30, 0.8  # AdamW's peak, steps to reach it, share of the steps over which it falls to zero
+RATE, WARM_UP, DECAY = 2e-3, 30, 0.8  # the peak, steps to reach it, share of the steps over which it falls to zero
 WORTH_FUSING = 1000  # steps: compiling takes about a minute and a half, and then a third off each step
 ON_THE_WAY = [
     "seen phrasings",
@@ -102,7 +102,7 @@ class Run:
         self.gpu = torch.cuda.is_available()
         self.model = model.to("cuda" if self.gpu else "cpu")
         self.lessons, self.words, self.steps = lessons, lessons.words, lessons.steps
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=RATE, betas=(0.9, 0.95), weight_decay=0.01)
+        self.optimizer = Optimizer(self.model)
         self.step = self.examples = 0
         self.minutes, self.cpu_minutes, self.loss = 0.0, 0.0, float("nan")
         self.curve: list[Json] = []
@@ -161,9 +161,7 @@ class Run:
         weight = torch.bincount(of).float()[of] ** -0.5
         ((loss * weight).sum() / weight.sum()).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.param_groups[0]["lr"] = self.rate()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.step(self.rate())
         mean = float(loss.detach().mean())
         self.loss = mean if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * mean
         self.step += 1
@@ -178,6 +176,36 @@ class Run:
 
         found = list(exam.examine(Net(self.model, self.dtype), self.words, rows, exam.SEED_ON_THE_WAY, ON_THE_WAY))
         return {k: round(v["right"] / v["rows"], 4) for k, v in exam.summary(found, "set").items()}
+
+
+class Optimizer:
+    """Muon for the layers' matrices, AdamW for the rest. Beside AdamW alone: docs/log.md, 2026-11-21.
+
+    The rate is one for both: Muon's updates are scaled to the size that AdamW's have.
+    """
+
+    def __init__(self, model: Any) -> None:
+        from torch.optim import AdamW, Muon
+
+        matrices, rest = [], []
+        for name, p in model.named_parameters():
+            (matrices if p.ndim == 2 and "embed" not in name else rest).append(p)
+        muon = Muon(matrices, lr=RATE, weight_decay=0.01, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+        self.both = (muon, AdamW(rest, lr=RATE, betas=(0.9, 0.95), weight_decay=0.01))
+
+    def step(self, rate: float) -> None:
+        for optimizer in self.both:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> list[Json]:
+        return [optimizer.state_dict() for optimizer in self.both]
+
+    def load_state_dict(self, kept: list[Json]) -> None:
+        for optimizer, state in zip(self.both, kept):
+            optimizer.load_state_dict(state)
 
 
 _KEPT = ("step", "examples", "minutes", "cpu_minutes", "loss", "curve")
