@@ -1,8 +1,9 @@
 """What the LiteRT workers share: the tokens that a model ends on, and making bundles and looking into them.
 
-LiteRT-LM and MediaPipe tokenise with the checkpoint's `tokenizer.model` alone, so what the dialect needs must stand
-there, as single pieces; tokens that only Hugging Face's files know would be spelled out. Standard library only, but for
-SentencePiece, which every worker's environment has.
+With Gemma's `tokenizer.model` LiteRT-LM and MediaPipe tokenise by SentencePiece alone, so what the dialect needs must
+stand there, as single pieces; tokens that only Hugging Face's files know would be spelled out. Families with byte-level
+BPE have a `tokenizer.json`, which LiteRT-LM takes whole. Standard library only, but for SentencePiece, which every
+worker's environment has.
 """
 
 from __future__ import annotations
@@ -17,25 +18,34 @@ from typing import IO, Any
 
 from edge.dialects import Dialect
 from edge.errors import EdgeError, MissingError
-from edge.export import vocabulary
+from edge.export import families, vocabulary
 from edge.export.checkpoint import Folder
 from edge.records import Json
 
 _CHUNK = 1 << 20  # bytes
+_JSON = "copy tokenizer.json and tokenizer_config.json from the base model, as it was trained with them"
 _CARRY = "copy tokenizer.model from the base model: transformers 5 leaves it out when saving"
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """start: what a sequence begins with; stop: the dialect's, in its order; pad: None if there is none."""
+    """file: the tokenizer. count: how many ids it has. start: what a sequence begins with, None (and no start_id) where
+    that is nothing special; stop: the dialect's, in its order; pad_id: None if there is none."""
 
-    start: str
+    file: Path
+    count: int
+    start: str | None
     stop: tuple[str, ...]
     ids: dict[str, int]
     pad_id: int | None
 
     @property
+    def sentencepiece(self) -> bool:
+        return self.file.suffix == ".model"
+
+    @property
     def start_id(self) -> int:
+        assert self.start is not None
         return self.ids[self.start]
 
     @property
@@ -46,9 +56,11 @@ class Tokens:
 def read_tokens(folder: Folder, dialect: Dialect, rows: int) -> Tokens:
     """The tokens of a checkpoint whose tokenizer the runtimes can use. rows: of its embedding.
 
-    Raises: EdgeError for a missing or unreadable tokenizer.model, one of another size than the embedding, or one that
-    lacks a token of the dialect or spells it in several pieces.
+    Raises: EdgeError for a missing or unreadable tokenizer, one of another size than the embedding (Hugging Face's may
+    be smaller: such rows are cut off), or one that lacks a token of the dialect or spells it in several pieces.
     """
+    if folder.config.get("model_type") in families.CONVERTED:
+        return _hugging_face(folder, dialect, rows)
     processor = _processor(folder)
     _check_size(folder, processor.vocab_size(), rows)
     config = folder.json("tokenizer_config.json")
@@ -69,7 +81,40 @@ def read_tokens(folder: Folder, dialect: Dialect, rows: int) -> Tokens:
                 "start from a model whose tokenizer.model has them, such as FunctionGemma or edge-tiny; tokens that are "
                 "only in tokenizer.json do not reach LiteRT-LM or MediaPipe",
             )
-    return Tokens(start, tuple(dialect.STOP), ids, pad if pad != processor.unk_id() else None)
+    pad_id = pad if pad != processor.unk_id() else None
+    return Tokens(folder.path / "tokenizer.model", rows, start, tuple(dialect.STOP), ids, pad_id)
+
+
+def _hugging_face(folder: Folder, dialect: Dialect, rows: int) -> Tokens:
+    """Of tokenizer.json, in which the tokens that are never cut are listed apart."""
+    file = folder.path / "tokenizer.json"
+    if not file.is_file():
+        raise EdgeError(f"{file}: missing; of this family it is what runtimes tokenise with", _JSON)
+    told = folder.json("tokenizer.json")
+    try:
+        whole = {str(t["content"]): int(t["id"]) for t in told["added_tokens"]}
+        known = {*map(int, told["model"]["vocab"].values()), *whole.values()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise EdgeError(f"{file}: not a tokenizer that can be read: {error!r}", _JSON) from None
+    count = max(known, default=-1) + 1
+    if count > rows:
+        raise EdgeError(
+            f"{file}: {count:,} tokens, the embedding has {rows:,} rows: they are of different models", _JSON
+        )
+    if len(known) < count:
+        first = next(n for n in range(count) if n not in known)
+        raise EdgeError(f"{file}: no token has the id {first}: a runtime stops with an error there", _JSON)
+    lost = [t for t in dict.fromkeys([*dialect.STOP, *dialect.FUNCTION_TOKENS]) if t not in whole]
+    if lost:
+        raise EdgeError(
+            f"{file}: lacks {' '.join(lost)} among its added_tokens, so a runtime would spell them in several pieces",
+            "start from a model of this dialect's family, or name the dialect that it was trained in",
+        )
+    config = folder.json("tokenizer_config.json")
+    start, pad = (vocabulary.token_text(config, f"{kind}_token", "") for kind in ("bos", "pad"))
+    return Tokens(
+        file, count, start if start in dialect.FUNCTION_TOKENS else None, tuple(dialect.STOP), whole, whole.get(pad)
+    )
 
 
 def _processor(folder: Folder) -> Any:

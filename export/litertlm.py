@@ -8,13 +8,13 @@ from pathlib import Path
 from edge.console import Console
 from edge.environments import Environment, Spec
 from edge.errors import EdgeError
-from edge.export import tflite
+from edge.export import checkpoint as checkpoints
+from edge.export import families, tflite
 from edge.export.job import Exported, Job, only_one
 from edge.records import Checkpoint
 
 FORMAT = "litertlm"
-DIALECTS = ("functiongemma",)  # those that LiteRT-LM has a model type and we have a template for
-_CODE = ("edge/export/workers/litertlm.py", "edge/export/litert_template.jinja")
+_CODE = ("edge/export/workers/litertlm.py", "edge/export/litert_template")  # both templates
 
 
 def export(
@@ -33,9 +33,10 @@ def export(
     Raises: EdgeError for a checkpoint, dialect or shape that can't be exported, WorkerError when a worker fails.
     """
     wanted, shape = tflite.parse_all(quantisations), tflite.shape_of(prefill, cache)
-    if checkpoint.dialect not in DIALECTS:
+    family = families.require(checkpoints.inspect(checkpoint.path), FORMAT)
+    if checkpoint.dialect != family.dialect:
         raise EdgeError(
-            f"no .litertlm for the dialect {checkpoint.dialect}: only for {', '.join(DIALECTS)}",
+            f"no .litertlm for the dialect {checkpoint.dialect}: of a {family.name} LiteRT-LM reads {family.dialect} calls",
             "export it as tflite, or as gguf",
         )
     job = Job(checkpoint, FORMAT, out, name, console, environment)

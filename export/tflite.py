@@ -24,7 +24,7 @@ from edge.console import Console
 from edge.environments import Environment, Spec
 from edge.errors import EdgeError
 from edge.export import checkpoint as checkpoints
-from edge.export import gemma3
+from edge.export import families
 from edge.export.job import Exported, Job, Made, only_one
 from edge.records import Artifact, Checkpoint, Json
 
@@ -34,7 +34,7 @@ _MAX_CACHE = 32768
 _REMAINS = "GGUF can be exported here"
 # A conversion is minutes at best: it is not done again for a change elsewhere in edge/export.
 _CODE = tuple(
-    f"edge/export/{f}" for f in ("checkpoint.py", "gemma3.py", "litert.py", "vocabulary.py", "workers/tflite.py")
+    f"edge/export/{f}.py" for f in ("checkpoint", "families", "gemma3", "litert", "vocabulary", "workers/tflite")
 )
 
 
@@ -127,7 +127,7 @@ def export(
 
 def make(job: Job, wanted: list[Quantisation], shape: Shape) -> Exported:
     """The same for those that hold the folder's lock already: it can't be taken twice."""
-    gemma3.read(checkpoints.inspect(job.checkpoint.path))  # another architecture is refused before anything is built
+    families.require(checkpoints.inspect(job.checkpoint.path), FORMAT)  # refused before anything is built
     done = {q.name: a for q in wanted if (a := job.kept(_file(job, q, shape), _key(job, q, shape)))}
     todo = [q for q in wanted if q.name not in done]
     lack = environments.missing(environments.spec(environments.script("tflite"))) if todo else None
@@ -160,7 +160,7 @@ def _make(job: Job, todo: list[Quantisation], shape: Shape) -> dict[str, Artifac
 
 
 def _of_conversion(source: Artifact) -> Json:
-    return {k: v for k, v in source.checks.items() if k in ("filled_blocks", "tensors")}
+    return {k: v for k, v in source.checks.items() if k in ("cut_rows", "filled_blocks", "tensors")}
 
 
 def _place(job: Job, quantisation: Quantisation, shape: Shape, made: Made) -> Artifact:
@@ -196,6 +196,7 @@ class Bundle:
 
 def bundle(job: Job, it: Bundle, wanted: list[Quantisation], shape: Shape) -> Exported:
     """Make the bundles that are not there yet, each from its TFLite, which is made if need be. Needs the lock."""
+    families.require(checkpoints.inspect(job.checkpoint.path), job.format)
     files = {q.name: job.out / file_name(job.name, q, shape, it.ending) for q in wanted}
     code = (*_CODE, *it.code)
     workers, more = ["tflite", it.exporter], (shape.to_json(), it.options, job.checkpoint.notices)

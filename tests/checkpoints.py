@@ -1,4 +1,5 @@
-"""Small Gemma 3 checkpoints, by the standard library alone: random weights, a SentencePiece model written by hand."""
+"""Small checkpoints, by the standard library alone: Gemma 3 with random weights and a SentencePiece model written by hand;
+other families with weights of zero, and a byte-level tokenizer that merges nothing."""
 
 from __future__ import annotations
 
@@ -9,8 +10,9 @@ import random
 import struct
 from pathlib import Path
 
-from edge.export import gemma3
-from edge.export.checkpoint import Folder
+from edge import dialects
+from edge.export import families, gemma3
+from edge.export.checkpoint import ELEMENT_BYTES, Folder
 
 CONFIG = {
     "model_type": "gemma3_text",
@@ -56,6 +58,30 @@ def make(
     (folder / "config.json").write_text(json.dumps(whole))
     plan = gemma3.weights(gemma3.read(Folder(folder, whole, {})))
     write_weights(folder, {w.source: (dtype, w.shape, _random(w, dtype)) for w in plan}, shards)
+    return folder
+
+
+def make_family(
+    folder: Path, kind: str = "qwen2", dtype: str = "BF16", tokens: list[str] | None = None, **config: object
+) -> Path:
+    """Write a checkpoint of Qwen or Llama. tokens: those that the tokenizer never cuts; the embedding has 5 rows more."""
+    folder.mkdir(parents=True, exist_ok=True)
+    added = list(dialects.get(families.CONVERTED[kind].dialect).FUNCTION_TOKENS) if tokens is None else tokens
+    (folder / "tokenizer.json").write_text(json.dumps({
+        "added_tokens": [{"id": 256 + n, "content": t, "special": True} for n, t in enumerate(added)],
+        "model": {"type": "BPE", "vocab": {chr(0x100 + n): n for n in range(256)}, "merges": []},
+    }))  # fmt: skip
+    told = {"bos_token": "<|begin_of_text|>"} if kind == "llama" else {"pad_token": "<|endoftext|>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(told))
+    whole = {
+        "model_type": kind, "architectures": [families.CONVERTED[kind].architecture], "hidden_size": 64,
+        "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "max_position_embeddings": 1024, "vocab_size": 256 + len(added) + SPARE_ROWS, "tie_word_embeddings": True, **config,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(whole))
+    shapes = families._shapes(whole)
+    size = ELEMENT_BYTES[dtype]
+    write_weights(folder, {name: (dtype, shape, bytes(size * math.prod(shape))) for name, shape in shapes.items()})
     return folder
 
 

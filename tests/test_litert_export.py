@@ -163,7 +163,9 @@ def test_options_that_are_none(checkpoint, tmp_path):
 def test_another_dialect(tmp_path):
     record = read_checkpoint(checkpoints.make(tmp_path / "model"), "hermes")
     arguments = (record, ["int8"], tmp_path, "m", QUIET, never)
-    with pytest.raises(EdgeError, match=r"no \.litertlm for the dialect hermes"):
+    with pytest.raises(
+        EdgeError, match=r"no \.litertlm for the dialect hermes: of a Gemma 3 \(text\) LiteRT-LM reads functiongemma"
+    ):
         litertlm.export(*arguments)
     with pytest.raises(EdgeError, match="no turn markers are known for the dialect hermes"):
         task.export(*arguments, profile="turns")

@@ -45,7 +45,7 @@ The graph comes from onnxruntime-genai's builder, with what it gets wrong put ri
 Logits are of the last position only, and every layer's cache holds the whole context. int4 is rounded by k_quant, which
 searches scale and zero point of a block: in edge-tiny KL 0.086 where plain rounding gave 0.108.
 
-Memory: under int4 up to 7 GB for a 270M model.
+Memory: up to 4.6 GB for a 270M model.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ import logging
 import math
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -74,7 +75,7 @@ from edge.export.onnx_model import BLOCK, Quantisation, Tokens
 
 TABLES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 TEMPLATE, CONFIG, GRAPH = "chat_template.jinja", "genai_config.json", "model.onnx"
-_PIECE = 1 << 16  # blocks that k_quant rounds together
+_PIECE = 1 << 12  # blocks that k_quant rounds together: some arrays of half a megabyte, which a core's cache holds
 STEP = 16  # every so many positions the logits are compared
 MAX_KL = 1e-3  # nats; what float32 may stray: 4e-12 was seen
 _BITS = {32: 4.0, 8: 1.0 + 4 / BLOCK, 4: 0.5 + 4.5 / BLOCK}  # bytes an element, scales and zero points included
@@ -204,15 +205,19 @@ def _build(model: Any, config: dict[str, Any], quantisation: Quantisation, token
 
 
 def _in_pieces(quantise: Any) -> Any:
-    """k_quant some blocks at a time, which are independent of each other: at once, the 270M's embedding takes 9 GB."""
+    """k_quant some blocks at a time, on every core: blocks are independent of each other, and numpy computes without
+    Python's lock. At once, the 270M's embedding takes 9 GB, and a quarter longer on one core."""
     import numpy as np
 
     def pieces(data: Any, num_bits: int = 4, group_size: int = 32) -> tuple[Any, ...]:
-        blocks = np.reshape(data, (-1, group_size))
-        found = []
-        for n in range(0, len(blocks), _PIECE):
-            values, *rest = quantise(blocks[n : n + _PIECE], num_bits, group_size)
-            found.append((values.astype(np.uint8), *rest))  # they come as whole numbers in float64
+        rows = max(1, _PIECE * group_size // data.shape[1])  # of a matrix that is transposed, not copied
+
+        def piece(begin: int) -> tuple[Any, ...]:
+            values, *rest = quantise(data[begin : begin + rows], num_bits, group_size)
+            return (values.astype(np.uint8), *rest)  # they come as whole numbers in float64
+
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            found = list(pool.map(piece, range(0, len(data), rows)))
         return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
 
     return pieces

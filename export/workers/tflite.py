@@ -13,7 +13,7 @@
 The float32 TFLite is converted once; every quantisation is made from it, or from one that an earlier run made.
 
 Request:
-    checkpoint      the folder: config.json, safetensors, tokenizer files with tokenizer.model
+    checkpoint      the folder: config.json, safetensors, its tokenizer's files
     dialect         whose tokens the tokenizer must have
     prefill, cache  lengths in tokens: one prefill signature for each of `prefill`; the cache holds prompt and answer
     source          the float32 TFLite of this checkpoint and shape, or null: convert
@@ -27,7 +27,9 @@ Answer:
     stop_ids, stop_tokens
     context_tokens  the cache's length
     checks          tensors, filled_blocks (blocks of the embedding that were all zero and got a value that int4's scales
-                    can express; only of a conversion); decoded (files of which a decode step gave finite logits: all)
+                    can express), cut_rows (of the embedding, for which the tokenizer has no token: a runtime stops with an
+                    error at such an id) - these of a conversion only; decoded (files of which a decode step gave finite
+                    logits: all)
     versions        of the packages that the result depends on
 
 Fails with "input" for a checkpoint or tokenizer that can't be exported right, "missing" for want of disk, "gate" if a file
@@ -44,7 +46,6 @@ import sys
 sys.path.insert(0, os.environ["EDGE_CODE"])
 
 import gc
-import math
 import shutil
 import time
 import types
@@ -54,7 +55,7 @@ from typing import Any
 
 from edge import dialects
 from edge.errors import EdgeError, GateError, MissingError
-from edge.export import checkpoint, gemma3, litert
+from edge.export import checkpoint, families, litert
 
 BLOCK = 32  # elements that share a scale in int4-block32
 _ROWS = 8192  # rows looked at together
@@ -67,25 +68,21 @@ def main(request: dict[str, Any], reply: Any) -> dict[str, Any]:
     out, files = Path(request["out"]), request["files"]
     os.environ["HF_HUB_OFFLINE"] = "1"  # all that is needed lies in the folder
     folder = checkpoint.inspect(request["checkpoint"])
-    shape = gemma3.read(folder)
-    plan = gemma3.weights(shape)
-    gemma3.check_tensors(folder, plan)
-    _check_request(request, shape, plan)
+    plan = families.plan(folder)
+    _check_request(request, plan)
     _check_disk(out, plan, files)
-    tokens = litert.read_tokens(folder, dialects.get(request["dialect"]), shape.vocabulary)
+    tokens = litert.read_tokens(folder, dialects.get(request["dialect"]), plan.rows)
 
     source, seconds = request["source"], 0.0
     checks: dict[str, Any] = {}
     if not source:
         reply.progress(None, None, "converting")
-        source, seconds, checks = _convert(folder, request, out)
+        source, seconds, checks = _convert(folder, request, out, plan.rows - tokens.count)
     artifacts = []
     for n, f in enumerate(files):
         reply.progress(n, len(files), f["quantisation"])
         took = _quantise(source, out / f["file"], f["recipe"]) if f["recipe"] else seconds
-        artifacts.append(
-            _describe(out / f["file"], f["quantisation"], request, shape.vocabulary, tokens.start_id, took)
-        )
+        artifacts.append(_describe(out / f["file"], f["quantisation"], request, tokens, took))
         gc.collect()
     return {
         "artifacts": artifacts,
@@ -100,26 +97,25 @@ def main(request: dict[str, Any], reply: Any) -> dict[str, Any]:
 # --- before anything is made ------------------------------------------------------------------------------------------
 
 
-def _check_request(request: dict[str, Any], shape: gemma3.Shape, plan: list[gemma3.Weight]) -> None:
-    if request["cache"] > shape.context:
+def _check_request(request: dict[str, Any], plan: families.Plan) -> None:
+    if request["cache"] > plan.context:
         raise EdgeError(
-            f"a cache of {request['cache']} tokens: the model was trained for at most {shape.context}",
-            f"take a cache of at most {shape.context}",
+            f"a cache of {request['cache']} tokens: the model was trained for at most {plan.context}",
+            f"take a cache of at most {plan.context}",
         )
     if any("b32" in (f["recipe"] or "") for f in request["files"]):
-        for w in plan:
-            if len(w.shape) > 1 and w.shape[-1] % BLOCK:
+        for name, shape in plan.shapes.items():
+            if len(shape) > 1 and shape[-1] % BLOCK:
                 raise EdgeError(
-                    f"int4-block32: rows of {w.source} have {w.shape[-1]} elements, no multiple of {BLOCK}",
+                    f"int4-block32: rows of {name} have {shape[-1]} elements, no multiple of {BLOCK}",
                     "this model can be exported as f32, int8 or int4-channel",
                 )
     assert request["source"] or any(not f["recipe"] for f in request["files"]), "no float32 file to quantise from"
 
 
-def _check_disk(out: Path, plan: list[gemma3.Weight], files: list[dict[str, Any]]) -> None:
+def _check_disk(out: Path, plan: families.Plan, files: list[dict[str, Any]]) -> None:
     """Raises MissingError with what is needed and what is free."""
-    elements = sum(math.prod(w.shape) for w in plan)
-    needed = int(sum(1.1 * elements * (1 if f["recipe"] else 4) for f in files)) + (16 << 20)
+    needed = int(sum(1.1 * plan.elements * (1 if f["recipe"] else 4) for f in files)) + (16 << 20)
     free = shutil.disk_usage(out).free
     if needed > free:
         raise MissingError(
@@ -132,8 +128,10 @@ def _check_disk(out: Path, plan: list[gemma3.Weight], files: list[dict[str, Any]
 # --- conversion -------------------------------------------------------------------------------------------------------
 
 
-def _convert(folder: checkpoint.Folder, request: dict[str, Any], out: Path) -> tuple[str, float, dict[str, Any]]:
-    """(the float32 TFLite under its name, seconds, checks)."""
+def _convert(
+    folder: checkpoint.Folder, request: dict[str, Any], out: Path, spare: int
+) -> tuple[str, float, dict[str, Any]]:
+    """(the float32 TFLite under its name, seconds, checks). spare: rows at the embedding's end that are left out."""
     started = time.perf_counter()
     _stand_in_for_tensorflow()
     from litert_torch.generative.export_hf import export as exporter
@@ -153,8 +151,12 @@ def _convert(folder: checkpoint.Folder, request: dict[str, Any], out: Path) -> t
     checks = {"tensors": len(folder.tensors)}
 
     def prepare(source: Any, _config: Any, made: Any) -> Any:
-        _check_finite(source.model, folder)
-        checks["filled_blocks"] = _fill_zero_blocks(source.model.get_input_embeddings().weight)
+        model = source.model
+        _check_finite(model, folder)
+        if spare:
+            model.resize_token_embeddings(model.get_input_embeddings().weight.shape[0] - spare)
+        tables = {id(t.weight): t.weight for t in (model.get_input_embeddings(), model.get_output_embeddings())}
+        checks.update(cut_rows=spare, filled_blocks=sum(map(_fill_zero_blocks, tables.values())))
         return made
 
     made = exporter.run_export_tasks([prepare, export_lib.export_text_prefill_decode_model], config)
@@ -186,7 +188,7 @@ def _check_finite(model: Any, folder: checkpoint.Folder) -> None:
         if bad:
             raise EdgeError(
                 f"{folder.path}: {name} has {bad} weights of {weight.numel()} that are no finite numbers",
-                "training diverged (go back to an earlier checkpoint), or it was saved in float16, which Gemma 3 overflows",
+                "training diverged (go back to an earlier checkpoint), or it was saved in float16 and overflowed",
             )
 
 
@@ -224,7 +226,7 @@ def _quantise(source: str, target: Path, recipe: str) -> float:
 
 
 def _describe(
-    file: Path, quantisation: str, request: dict[str, Any], rows: int, start: int, seconds: float
+    file: Path, quantisation: str, request: dict[str, Any], tokens: litert.Tokens, seconds: float
 ) -> dict[str, Any]:
     """Load a finished file, look at its signatures and run one step. Raises GateError if something is off."""
     from ai_edge_litert.interpreter import Interpreter
@@ -236,7 +238,7 @@ def _describe(
         wanted = {"prefill": sorted(request["prefill"]), "cache": request["cache"]}
         if found != wanted:
             raise GateError(f"{file.name}: its signatures are {found}, asked for was {wanted}")
-        _decode_once(interpreter, file, rows, start)
+        _decode_once(interpreter, file, tokens.count, tokens.stop_ids[0] if tokens.start is None else tokens.start_id)
     except (RuntimeError, ValueError) as error:
         raise GateError(f"{file.name} can't be loaded by LiteRT: {error}") from error
     return {
@@ -260,7 +262,7 @@ def _signatures(interpreter: Any, signatures: dict[str, Any]) -> dict[str, Any]:
 
 
 def _decode_once(interpreter: Any, file: Path, rows: int, start: int) -> None:
-    """One step from an empty cache, by the start token."""
+    """One step from an empty cache, by the start token (where there is none, by another)."""
     import numpy as np
 
     runner = interpreter.get_signature_runner("decode")

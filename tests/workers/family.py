@@ -1,7 +1,8 @@
 """Small checkpoints of Qwen and Llama with random weights, and logits of GGUF files beside those of transformers.
 
-Request: `do` "make" (family, folder), "reference" (checkpoint, ids; writes out/logits.npy) in the transformers runtime's
-environment, or "compare" (files, ids, reference) in llama.cpp's; "encode" (checkpoint, text) tells the ids of a text.
+Request: `do` "make" (family, folder; texts that the tokenizer is made from, and its pieces), "reference" (checkpoint, ids;
+writes out/logits.npy) in the transformers runtime's environment, or "compare" (files, ids, reference) in llama.cpp's;
+"encode" (checkpoint, text) tells the ids of a text, "encode_all" (checkpoint or file, texts) of several in either.
 """
 
 import json
@@ -16,7 +17,8 @@ TEXT = ["turn off the kitchen lights, please", '{"name": "set_thermostat", "argu
 SIZE = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4,
         "num_key_value_heads": 2, "max_position_embeddings": 1024}  # fmt: skip
 QWEN = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-LLAMA = ["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>", "<|start_header_id|>"]
+LLAMA = ["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>", "<|eom_id|>",
+         "<|python_tag|>"]  # fmt: skip
 
 
 def main(request, reply):
@@ -30,7 +32,7 @@ def make(request):
     family, folder = request["family"], Path(request["folder"])
     specials = LLAMA if family == "llama" else QWEN
     plain = [] if family == "llama" else ["<tool_call>", "</tool_call>"]
-    config = tokenizer(folder, family, specials, plain)
+    config = tokenizer(folder, family, specials, plain, request.get("texts", TEXT), request.get("pieces", 420))
     size = {
         **SIZE,
         "vocab_size": config["vocab_size"] + 5,
@@ -55,7 +57,7 @@ def make(request):
     return {"parameters": model.num_parameters()}
 
 
-def tokenizer(folder, family, specials, plain):
+def tokenizer(folder, family, specials, plain, texts, pieces):
     """Byte-level BPE, cut by the rule that the family's published tokenizers have."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -69,7 +71,9 @@ def tokenizer(folder, family, specials, plain):
     made.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(rule), "isolated"), by_bytes])
     made.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    made.train_from_iterator(TEXT, trainers.BpeTrainer(vocab_size=420, initial_alphabet=alphabet, show_progress=False))
+    made.train_from_iterator(
+        texts, trainers.BpeTrainer(vocab_size=pieces, initial_alphabet=alphabet, show_progress=False)
+    )
     made.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in specials])
     made.add_tokens([AddedToken(t, special=False, normalized=False) for t in plain])
     folder.mkdir(parents=True)
@@ -99,6 +103,18 @@ def encode(request):
     from transformers import AutoTokenizer
 
     return {"ids": AutoTokenizer.from_pretrained(request["checkpoint"])(request["text"]).input_ids}
+
+
+def encode_all(request):
+    if "file" in request:
+        from llama_cpp import Llama
+
+        model = Llama(request["file"], vocab_only=True, verbose=False)
+        return {"ids": [model.tokenize(t.encode(), add_bos=False, special=True) for t in request["texts"]]}
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(request["checkpoint"])
+    return {"ids": [tokenizer(t, add_special_tokens=False).input_ids for t in request["texts"]]}
 
 
 def compare(request):
