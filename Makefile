@@ -22,8 +22,8 @@ lint: install-dev
 	$(V)/ruff format --check .
 	$(V)/mypy edge train/readers train/data export bench devices
 
-bench-270m: $(STAMP)  ## the 270M architecture with random weights: size, speed and memory of every GGUF quantisation
-	$(V)/python -P -m edge.bench.suites.gguf_270m
+bench-270m: $(STAMP)  ## the 270M architecture with random weights: every format and quantisation, beside litetune
+	$(V)/python -P -m edge.bench.suites.formats_270m
 
 bench-sensitivity: $(STAMP)  ## what each quantisation loses on the embedded model, over 1000 rows
 	$(V)/python -P -m edge.bench.suites.sensitivity

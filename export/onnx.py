@@ -17,7 +17,7 @@ from edge import dialects, environments
 from edge.console import Console
 from edge.environments import Environment, Spec
 from edge.export import checkpoint as checkpoints
-from edge.export import onnx_model
+from edge.export import families, onnx_model
 from edge.export.job import Exported, Job, Made, only_one
 from edge.export.onnx_model import Quantisation, parse_all
 from edge.records import Artifact, Checkpoint
@@ -45,6 +45,7 @@ def export(
     Raises: EdgeError for a checkpoint that can't be exported, WorkerError when the worker fails.
     """
     wanted = parse_all(quantisations)
+    families.require(checkpoints.inspect(checkpoint.path), FORMAT)
     shape, _ = onnx_model.read(checkpoints.inspect(checkpoint.path), dialects.get(checkpoint.dialect))
     onnx_model.check_rows(shape, wanted)
     tokens = onnx_model.context_of(shape, context)

@@ -77,7 +77,10 @@ def scaled(config):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda c: c.update(model_type="qwen3", architectures=["Qwen3ForCausalLM"]), "'qwen3'"),
+        (
+            lambda c: c.update(model_type="qwen3", architectures=["Qwen3ForCausalLM"]),
+            "a Qwen 3 can't be exported as onnx",
+        ),
         (lambda c: c.update(hidden_size=128), "by config.json it should be"),
         (scaled, "rope scaling by 8"),
     ],
@@ -347,6 +350,12 @@ def test_faults_are_noticed(made, rows, tmp_path):
     (broken / "model.onnx").write_bytes((broken / "model.onnx").read_bytes()[:1000])
     with pytest.raises(EdgeError, match="ONNX Runtime can't load it"):
         run("onnxruntime", broken, rows[:1], tmp_path / "o")
+
+
+@pytest.mark.slow
+def test_rounding_in_pieces_is_rounding_at_once(tmp_path):
+    found = worker.run(WORKERS / "onnx_pieces.py", {}, tmp_path / "p", python=python_of("onnx"))
+    assert found["equal"] == [True] * 6 and found["pieces"] > 10
 
 
 @pytest.mark.slow

@@ -4,12 +4,14 @@ Speed and size do not depend on what the weights say, so nobody needs to downloa
 worker; it runs in the gguf worker's environment.
 
 Request:
-    tokenizer   a SentencePiece model with the function tokens; pieces of letters are added until there are 262,144
+    tokenizer   a folder with a SentencePiece tokenizer.model that has the function tokens, and the tokenizer.json and
+                tokenizer_config.json of the same; pieces of letters are added until there are 262,144
     seed        of the weights
-    out         the folder to fill: config.json, tokenizer.model, tokenizer_config.json and model.safetensors, which is
+    prompts     lengths in tokens: for each, a text of exactly so many
+    out         the folder to fill: config.json, the three files of the tokenizer and model.safetensors, which is
                 536 MB in bfloat16
 
-Answer: parameters, pieces.
+Answer: parameters, pieces, merges (of tokenizer.json), prompts ({length: text}).
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ sys.path.insert(0, os.environ["EDGE_CODE"])
 import itertools
 import json
 import math
+import random
+import shutil
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,34 +59,80 @@ CONFIG: dict[str, Any] = {
 
 
 def main(request: dict[str, Any], reply: Any) -> dict[str, Any]:
-    out = Path(request["out"])
+    out, source = Path(request["out"]), Path(request["tokenizer"])
     (out / "config.json").write_text(json.dumps(CONFIG, indent=1) + "\n")
-    (out / "tokenizer_config.json").write_text('{"tokenizer_class": "GemmaTokenizer", "add_bos_token": true}\n')
-    pieces = _extend(Path(request["tokenizer"]), out / "tokenizer.model", CONFIG["vocab_size"])
+    shutil.copyfile(source / "tokenizer_config.json", out / "tokenizer_config.json")
+    reply.progress(None, None, "tokenizer")
+    added = _extend(source / "tokenizer.model", out / "tokenizer.model", CONFIG["vocab_size"])
+    merges = _extend_json(source / "tokenizer.json", out / "tokenizer.json", added)
     plan = gemma3.weights(gemma3.read(Folder(out, CONFIG, {})))
     _write(out / "model.safetensors", plan, int(request["seed"]), reply)
-    return {"parameters": sum(math.prod(w.shape) for w in plan), "pieces": pieces}
+    return {
+        "parameters": sum(math.prod(w.shape) for w in plan),
+        "pieces": CONFIG["vocab_size"],
+        "merges": merges,
+        "prompts": {str(n): _prompt(out / "tokenizer.model", n) for n in request["prompts"]},
+    }
 
 
-def _extend(source: Path, target: Path, count: int) -> int:
-    """Add pieces of three and more letters after a space, each less likely than the last."""
+# --- tokenizer --------------------------------------------------------------------------------------------------------
+
+
+def _extend(source: Path, target: Path, count: int) -> list[str]:
+    """Add pieces of three and more letters, each less likely than the last, until there are `count`; returns them."""
     from sentencepiece import sentencepiece_model_pb2 as pb
 
     model = pb.ModelProto()
     model.ParseFromString(source.read_bytes())
     have, score = {p.piece for p in model.pieces}, model.pieces[-1].score
-    words = (w for w in _words() if w not in have)
-    for piece in itertools.islice(words, count - len(model.pieces)):
+    added = list(itertools.islice((w for w in _words() if w not in have), count - len(model.pieces)))
+    for piece in added:
         score -= 1
         model.pieces.add(piece=piece, score=score)
     target.write_bytes(model.SerializeToString())
-    return len(model.pieces)
+    return added
 
 
 def _words() -> Iterator[str]:
     for length in itertools.count(3):
         for letters in itertools.product("abcdefghijklmnopqrstuvwxyz", repeat=length):
-            yield "\u2581" + "".join(letters)
+            yield "".join(letters)
+
+
+def _extend_json(source: Path, target: Path, added: list[str]) -> int:
+    """The same for tokenizer.json, with the merges that make the pieces; returns how many merges it has.
+
+    A piece is merged from any two that it can be cut into, as when SentencePiece's own are converted.
+    """
+    told = json.loads(source.read_text(encoding="utf-8"))
+    vocabulary, merges = told["model"]["vocab"], told["model"]["merges"]
+    for piece in added:
+        vocabulary[piece] = len(vocabulary)
+    for piece in added:
+        cuts = ((piece[:k], piece[k:]) for k in range(1, len(piece)))
+        merges += sorted((c for c in cuts if c[0] in vocabulary and c[1] in vocabulary), key=lambda c: vocabulary[c[0]])
+    target.write_text(json.dumps(told, ensure_ascii=False), encoding="utf-8")
+    return len(merges)
+
+
+def _prompt(model: Path, count: int) -> str:
+    """<bos> and words that a random model reads as well as any, `count` tokens in all."""
+    from sentencepiece import SentencePieceProcessor
+
+    processor, rng, text = SentencePieceProcessor(model_proto=model.read_bytes()), random.Random(0), ""
+
+    def length(more: str) -> int:
+        return 1 + len(processor.encode(text + more))
+
+    while length(word := f" {rng.randrange(1 << 16):x}") <= count:
+        text += word
+    while length("") < count:
+        text += "1"  # every digit is a token
+    assert length("") == count, f"{length('')} tokens, not {count}"
+    return "<bos>" + text
+
+
+# --- weights ----------------------------------------------------------------------------------------------------------
 
 
 def _write(file: Path, plan: list[gemma3.Weight], seed: int, reply: Any) -> None:
