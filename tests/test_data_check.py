@@ -123,7 +123,7 @@ def test_the_remedy_for_json_in_place_of_json_lines_works(tmp_path: Path, value:
     subprocess.run(problem.remedy.partition(": ")[2], shell=True, check=True, cwd=tmp_path)
     assert bad.read_bytes() == before
     made = problems(datarows.find(tmp_path, tmp_path / "it's rows.lines.jsonl"))
-    assert [p for p in made if p.kind != "uncalled tool"] == []
+    assert [p for p in made if p.kind not in ("uncalled tool", "single row")] == []
 
 
 def test_windows_line_ends_and_a_byte_order_mark_are_warnings(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_windows_line_ends_and_a_byte_order_mark_are_warnings(tmp_path: Path) ->
 
 
 def test_tools_that_no_row_calls(tmp_path: Path) -> None:
-    (problem,) = found(tmp_path, GOOD)
+    (problem,) = found(tmp_path, GOOD, flat("and the bath", room="bath"))
     assert (problem.kind, problem.file) == ("uncalled tool", str(tmp_path / "tools.json")) and "now" in problem.message
     other = {"name": "other", "description": "O."}
     told = found(tmp_path, GOOD, GOOD_NOW, mobile("x", call(room="hall"), tools=[LIGHT, other]))
@@ -191,6 +191,55 @@ def test_leaks_from_training_into_evaluation(tmp_path: Path) -> None:
     told = problems(datarows.find(tmp_path, train, evaluation=[str(held_out)]))
     assert [(p.kind, p.line) for p in told] == [("leak", 1), ("near leak", 2)]
     assert all(p.file == str(held_out) for p in told) and "rows.jsonl:3" in told[1].message
+
+
+def test_tools_that_evaluation_calls_and_training_never_saw_called(tmp_path: Path) -> None:
+    train = datarows.write(tmp_path, GOOD, flat("and the bath", room="bath"))
+    held_out = datarows.write(tmp_path, flat("a lamp in the hall", room="hall"), GOOD_NOW, name="eval.jsonl")
+    told = problems(datarows.find(tmp_path, train, evaluation=[str(held_out)]))
+    assert [(p.kind, p.line, p.message[:22]) for p in told] == [("unseen tool", 2, "unseen tool: now is ca")]
+    alone = problems(datarows.find(tmp_path, evaluation=[str(held_out)]))
+    assert [p.kind for p in alone] == []  # without training rows nothing can be missing from them
+
+
+def test_tags_in_prompts_are_warned_of_once_and_in_answers_rejected(tmp_path: Path) -> None:
+    near = {"role": "developer", "content": "Call so: call:f{}</end_function_call> and <b>bold</b>"}
+    rows = [{"messages": [near, user(f"the {room}"), calls(call(room=room))]} for room in ("hall", "bath")]
+    found_ = found(tmp_path, *rows, GOOD_NOW)
+    assert [(p.level, p.kind, p.line) for p in found_] == [("warning", "tag in a prompt", 1)]
+    assert "developer says </end_function_call>; the model's own is <end_function_call>" in found_[0].message
+    assert "(in 2 rows)" in found_[0].message
+    bad = found(tmp_path, *rows, GOOD_NOW, raw("x", "</end_function_call>"))
+    assert [(p.kind, p.line) for p in bad if p.level == "error"] == [("misspelt tag", 4)]
+
+
+def test_system_in_place_of_developer_is_told_where_it_matters(tmp_path: Path) -> None:
+    rows = [{"messages": [{"role": "system", "content": "Be brief."}, user(f"the {room}"), calls(call(room=room))]}
+            for room in ("hall", "bath")]  # fmt: skip
+    told = found(tmp_path, *rows, GOOD_NOW)
+    assert [(p.level, p.kind, p.line) for p in told] == [("warning", "system role", 1)] and "(in 2 rows)" in told[
+        0
+    ].message
+    assert found(tmp_path, *rows, GOOD_NOW, dialect="hermes") == []  # Qwen's own word is system
+
+
+def test_a_single_row(tmp_path: Path) -> None:
+    assert {p.kind for p in found(tmp_path, GOOD, tools=False)} == {"no tools", "single row"}
+
+
+def test_old_line_ends(tmp_path: Path) -> None:
+    rows = [json.dumps(GOOD).encode(), json.dumps(GOOD_NOW).encode()]
+    (tmp_path / "mac.jsonl").write_bytes(b"\r".join(rows) + b"\r")
+    (problem,) = problems(datarows.find(tmp_path, tmp_path / "mac.jsonl"))
+    assert (problem.level, problem.kind) == ("error", "not JSON lines") and "CR alone" in problem.message
+    subprocess.run(problem.remedy.partition(": ")[2], shell=True, check=True)
+    assert problems(datarows.find(tmp_path, tmp_path / "mac.lf.jsonl")) == []
+    lines = [b"\xef\xbb\xbf" + rows[0] + b"\r\n", rows[1] + b"\n", b'{"a": "\xff"}\r\n']
+    (tmp_path / "mixed.jsonl").write_bytes(b"".join(lines))
+    told = problems(datarows.find(tmp_path, tmp_path / "mixed.jsonl"))
+    assert [(p.level, p.kind, p.line) for p in told] == [
+        ("error", "not UTF-8", 3), ("warning", "BOM", 1), ("warning", "CRLF", 1),
+    ]  # fmt: skip
 
 
 def test_rows_over_the_limit(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def read(file: Path) -> list[Any]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-@pytest.mark.parametrize("command", ["", "check", "stats", "filter", "split", "convert"])
+@pytest.mark.parametrize("command", ["", "check", "stats", "filter", "split", "convert", "synth"])
 def test_every_command_explains_itself_with_an_example(command: str) -> None:
     result = edge(*([command] if command else []), "--help")
     assert result.exit_code == 0 and f"edge data {command}" in result.stdout and "--" in result.stdout
@@ -93,6 +93,17 @@ def test_check_goes_on_past_a_file_that_is_no_json_lines(folder: Path) -> None:
     assert found["rows"] == len(ROWS) and [p["kind"] for p in found["problems"]] == ["not JSON lines"]
     stopped = edge("stats", folder / "list.jsonl")
     assert stopped.exit_code == 2 and "list.jsonl, line 1: JSON in place of JSON lines" in stopped.stderr
+
+
+def test_a_single_row_goes_through_everything_that_one_row_can(folder: Path) -> None:
+    one = datarows.write(folder, ROWS[0], name="one.jsonl")
+    kinds = {p["kind"] for p in told(edge("check", one, "--tools", folder / "tools.json", "--json"))["problems"]}
+    assert kinds == {"uncalled tool", "single row"}
+    assert told(edge("stats", one, "--json"))["rows"] == 1
+    for command, *more in (("filter", "-r", "unique"), ("convert", "--to", "raw-call")):
+        assert edge(command, one, "-o", folder / f"{command}.jsonl", *more).exit_code == 0
+    result = edge("split", one, "-o", folder / "sides")
+    assert result.exit_code == 2 and "nothing was written" in result.stderr
 
 
 def test_stats(folder: Path) -> None:

@@ -123,6 +123,31 @@ def test_rows_with_tools_of_their_own_are_checked_against_those(tmp_path: Path) 
     assert one(tmp_path, {"tools": [], "messages": [USER, structured()]}).reason == "undeclared tool: light"
 
 
+def test_tools_may_be_written_as_json_as_tables_need_it(tmp_path: Path) -> None:
+    row = one(tmp_path, {"tools": json.dumps([LIGHT]), "messages": [USER, structured()]})
+    assert isinstance(row, Row) and row.tools == [normalise(LIGHT)[0]]
+    for given_, reason in (('[{"name"', "not JSON"), ("light", "unusable tools: a str"), ("[3]", "unusable tools: ")):
+        bad = one(tmp_path, {"tools": given_, "messages": [USER, structured()]})
+        assert isinstance(bad, Reject) and bad.reason.startswith(reason)
+
+
+def test_what_is_odd_in_a_prompt_is_noted_and_the_row_kept(tmp_path: Path) -> None:
+    odd = {"role": "system", "content": "Write <End_Function_Call>."}
+    row = one(tmp_path, {"messages": [odd, USER, structured()]})
+    assert isinstance(row, Row) and [note.partition(":")[0] for note in row.notes] == ["system role", "tag in a prompt"]
+    plain = one(
+        tmp_path, {"messages": [{"role": "developer", "content": "Use <b> and 3 < 4 > 2."}, USER, structured()]}
+    )
+    assert isinstance(plain, Row) and plain.notes == ()
+
+
+def test_tools_that_evaluation_calls_and_training_does_not(tmp_path: Path) -> None:
+    light = [r for r in read(write(tmp_path, FLAT)) if isinstance(r, Row)]
+    both = [r for r in read(write(tmp_path, FLAT, {"messages": [USER, structured("now", {})]})) if isinstance(r, Row)]
+    assert readers.unseen_tools(light, both) == ["now"]
+    assert readers.unseen_tools(both, light) == readers.unseen_tools(both, both) == []
+
+
 def test_warnings_about_a_rows_own_tools_are_kept(tmp_path: Path) -> None:
     row = one(
         tmp_path,

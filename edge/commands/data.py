@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from edge.commands import data_tables as tables
+from edge.commands.data_synth import synth
 from edge.commands.options import AS_JSON, QUIET, F, together
 
 if TYPE_CHECKING:
@@ -39,30 +40,34 @@ class _Range(click.FloatRange):
 
 @click.group()
 def data() -> None:
-    """Rows: check, count, filter, split and convert them.
+    """Rows: check, count, filter, split, convert and make them.
 
-    FILES are JSON lines in any of the three shapes, mixed as you like, by name or glob; without FILES, those of the
+    FILES are JSON lines in any of the three shapes, mixed as you like, by name, glob or hub dataset
+    (owner/name[@revision][:configuration or glob]); without FILES, those of the
     --project. Rows that bring no tools of their own need --tools or --project for their calls to be checked.
 
     \b
     edge data check "data/*.jsonl" --tools tools.json
     edge data stats --project app
+    edge data check google/mobile-actions
     edge data filter rows.jsonl --out small.jsonl --rule single-call --rule max-per-tool=150
     edge data split rows.jsonl --out data --eval 0.1
     edge data convert rows.jsonl --out flat.jsonl --to flat
+    edge data synth --tools tools.py --out train.jsonl --holdout eval.jsonl
     """
 
 
+data.add_command(synth)
 _ROWS = together(
     click.argument("patterns", nargs=-1, metavar="[FILES]..."),
     click.option("--tools", "tools_file", type=_FILE, help="Tools of rows without their own: .json, .jsonl, .py (runs)."),
     click.option("-p", "--project", type=_FILE, help="Take what is not given here from this folder's edge.toml."),
-    click.option("--dialect", help="functiongemma or hermes [default: the project's, else functiongemma]."),
+    click.option("--dialect", help="functiongemma, hermes or llama3 [default: the project's, else functiongemma]."),
     click.option("--developer", metavar="TEXT",
                  help='What a row in the flat shape says first; "" for nothing [default: the usual sentence].'),
 )  # fmt: skip
 EVALUATION = click.option("--eval-file", "evaluation", multiple=True, metavar="FILE",
-                          help="Held-out rows, by name or glob: looked at too, and for leaks.")  # fmt: skip
+                          help="Held-out rows, by name, glob or hub dataset: looked at too, and for leaks.")  # fmt: skip
 LENGTHS = together(
     click.option("--tokenizer", metavar="FOLDER",
                  help="Count tokens with this checkpoint's tokenizer; edge-tiny for ours [default: the project's base]."),
@@ -389,7 +394,7 @@ def _console(quiet: bool) -> Console:
 def _source(console: Console, given: Json, evaluation: Sequence[str] = ()) -> Source:
     from edge.train.data import source
 
-    return source.find(**given, evaluation=evaluation, say=console.say)
+    return source.find(**given, evaluation=evaluation, console=console)
 
 
 def _read(console: Console, found: Source) -> Any:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from edge.records import Json
-from edge.train.readers import Reject, calls_of
+from edge.train.data import datasets
+from edge.train.readers import Reject, calls_of, unseen_tools
 from edge.worker import Progress
 
 from . import stats, text
@@ -87,8 +88,12 @@ def check(
         map(rejected, loaded.rejects),
         too_long(items, lengths, limit),
         encodings(source.files),
+        undone(source),
+        notes(items),
+        few(items),
         tools(items, source),
         uncalled(items, source),
+        unseen(items),
         mixed_types(items),
         responses(items),
         repeated(items),
@@ -160,7 +165,44 @@ def too_long(items: Sequence[Item], lengths: Sequence[Length], limit: int) -> It
             yield _error("too long", item.row.file, item.row.line, message, remedy)
 
 
+# ---- prompts
+
+
+def notes(items: Iterable[Item]) -> Iterator[Problem]:
+    """What is odd in prompts, each oddity once, at the first row that has it."""
+    first: dict[str, list[Item]] = {}
+    for item in items:
+        for note in item.row.notes:
+            first.setdefault(note, []).append(item)
+    for note, found in first.items():
+        kind = note.partition(":")[0]
+        yield _warning(kind, found[0], f"{note} (in {len(found)} rows)", _ODD[kind])
+
+
+_ODD = {
+    "system role": "write developer in its place: nothing else changes",
+    "tag in a prompt": "correct the tag if it shows the model how to call; leave it if it is meant as text",
+}
+
+
+def few(items: Sequence[Item]) -> Iterator[Problem]:
+    """Too few rows to learn anything from."""
+    train = [item for item in items if item.split != "eval"]
+    if len(train) == 1:
+        yield _warning("single row", train[0], "single row: there is one row to train on", "add rows: hundreds a tool")
+
+
 # ---- files and tools
+
+
+def undone(source: Source) -> Iterator[Problem]:
+    """What a dataset's tables held in place of what its authors wrote."""
+    for dataset in source.datasets:
+        for line in datasets.told(dataset):
+            yield Problem("warning", "unified table", None, None, f"unified table: {line}", _LINES)
+
+
+_LINES = "if nulls or dates were meant, take the JSON lines that the table came from"
 
 
 def encodings(files: Iterable[Path]) -> Iterator[Problem]:
@@ -211,6 +253,16 @@ def uncalled(items: Sequence[Item], source: Source) -> Iterator[Problem]:
             if name not in called and name not in told:
                 told.add(name)
                 yield _warning("uncalled tool", item, f"uncalled tool: {name}, offered here first", remedy)
+
+
+def unseen(items: Sequence[Item]) -> Iterator[Problem]:
+    """Tools that evaluation rows call and that training never saw called."""
+    train = [item.row for item in items if item.split != "eval"]
+    held_out = [item for item in items if item.split == "eval"]
+    for name in unseen_tools(train, (item.row for item in held_out)) if train else ():
+        asking = next(item for item in held_out if name in {call.name for call in stats.all_calls(item.row)})
+        remedy = "add training rows that call it, or read its score as one of a tool never met"
+        yield _warning("unseen tool", asking, f"unseen tool: {name} is called here, and by no training row", remedy)
 
 
 # ---- what only many rows show

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import glob
 import json
+import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge import dialects, tools
 from edge import project as projects
+from edge.console import Console
 from edge.dialects import Dialect, Finding, Tool
 from edge.errors import EdgeError
 from edge.records import Json
 from edge.train import readers
+from edge.train.data import datasets  # by its whole name, as edge/project.py has it: one type, not two
+from edge.train.data.datasets import Dataset, Hub
 from edge.train.readers import BadRow, Reject, Row
 from edge.worker import Progress
 
@@ -35,6 +39,9 @@ class Source:
     base: Path | None = None  # the project's base model, if it lies here
     limit: int | None = None  # the project's max_tokens
     project_file: Path | None = None
+    both: frozenset[Path] = frozenset()  # those that training and evaluation share: each row says its side
+    splits: Mapping[Path, str] = field(default_factory=dict)  # files whose dataset names their side
+    datasets: tuple[Dataset, ...] = ()  # from the hub
 
 
 @dataclass(frozen=True)
@@ -79,36 +86,42 @@ def find(
     project: Path | None = None,
     dialect: str | None = None,
     developer: str | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    console: Console | None = None,
 ) -> Source:
     """The source that these options name; with a project, what they leave out comes from its `edge.toml`.
 
     Args:
-        patterns: files and globs; none: the project's.
-        evaluation: files and globs whose rows are held out, read as well.
+        patterns: files, globs and hub datasets; none: the project's.
+        evaluation: the same, of rows that are held out; read as well.
         tools_file: the tools of rows that bring none of their own (.py is run).
         developer: what a flat row says first: None for the project's or the usual one, "" for nothing.
-        say: told before a .py file is run.
+        console: told before a .py file is run, and what is fetched.
 
-    Raises EdgeError for a file or glob that finds nothing, and for tools that can't be read.
+    Raises EdgeError for a file or glob that finds nothing, for a dataset that can't be had, and for tools that can't be read.
     """
-    given = projects.load(project) if project else None
-    files, held_out = expand(patterns), expand(evaluation)
-    if not files and not held_out and given:
-        files, held_out = list(given.train), list(given.eval)
-    if not files and not held_out:
+    given, console = projects.load(project) if project else None, console or Console(quiet=True)
+    wanted, kept = expand(patterns), expand(evaluation)
+    if not wanted and not kept and given:
+        wanted, kept = list(given.train), list(given.eval)
+    if not wanted and not kept:
         raise EdgeError("no file was given", "name files, globs, or a project: edge data check --project app")
     tools_file = tools_file or (given.tools if given else None)
     if tools_file and tools_file.suffix == ".py":
-        say(f"importing {tools_file} (it runs; use JSON for tools that you don't trust)")
+        console.say(f"importing {tools_file} (it runs; use JSON for tools that you don't trust)")
     box = tools.load(tools_file) if tools_file else None
     if developer is None:
         developer = given.developer if given else readers.DEVELOPER
     usual = given.dialect if given else "functiongemma"
     spoken = dialects.get(usual if dialect is None else dialect)
+    every = datasets.local([*wanted, *kept], console)
+    mine = {one: frozenset(every.files_of(one)) for one in [*wanted, *kept]}
+    files, held_out = (frozenset[Path]().union(*(mine[one] for one in side)) for side in (wanted, kept))
     return Source(
-        files=tuple(dict.fromkeys([*files, *held_out])),
-        evaluation=frozenset(held_out),
+        files=every.files,
+        evaluation=held_out,
+        both=files & held_out,
+        splits=every.splits,
+        datasets=every.datasets,
         tools=box.tools if box else [],
         findings=tuple(tools.check(box, spoken)) if box else (),
         tools_file=str(tools_file) if tools_file else None,
@@ -120,16 +133,35 @@ def find(
     )
 
 
-def expand(patterns: Iterable[str]) -> list[Path]:
-    """The files of these names and globs, each once, globs sorted and without our own files of rejected rows."""
-    found: list[Path] = []
+def of_tools(tools_file: Path | None, project: Path | None, developer: str | None, console: Console) -> Source:
+    """A source without files: tools, and the manner in which rows for them are written. Raises EdgeError for no tools."""
+    given = projects.load(project) if project else None
+    file = tools_file or (given.tools if given else None)
+    if not file:
+        raise EdgeError("no tools were named", "name them: --tools FILE or --project FOLDER")
+    if file.suffix == ".py":
+        console.say(f"importing {file} (it runs; use JSON for tools that you don't trust)")
+    box = tools.load(file)
+    spoken = dialects.get(given.dialect if given else "functiongemma")
+    dialects.refuse(spoken.check(box.tools))
+    usual = given.developer if given else readers.DEVELOPER
+    return Source((), frozenset(), box.tools, tuple(tools.check(box, spoken)), str(file), spoken,
+                  usual if developer is None else developer, project_file=given.file if given else None)  # fmt: skip
+
+
+def expand(patterns: Iterable[str]) -> list[Path | Hub]:
+    """The files of these names and globs, each once, globs sorted and without our own files of rejected rows; what is
+    none of them and looks like a hub dataset is one."""
+    found: list[Path | Hub] = []
     for pattern in patterns:
         if Path(pattern).is_file():
             matches = [pattern]
         else:
             every = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 (Path.glob takes no absolute pattern)
             matches = [m for m in every if Path(m).is_file() and not m.endswith(REJECTS)]
-        if not matches:
+        if not matches and (dataset := datasets.hub_id(pattern)):
+            found.append(dataset)
+        elif not matches:
             folder = Path(pattern).is_dir()
             raise EdgeError(
                 f"{pattern}: {'a folder, not a file' if folder else 'no such file'}",
@@ -188,8 +220,14 @@ def _lines(files: Iterable[Path]) -> Iterator[tuple[Path, bytes]]:
 
 
 def _item(row: Row, line: bytes, file: Path, source: Source) -> Item:
-    split = "eval" if file in source.evaluation else row.split or ("train" if source.evaluation else None)
-    return Item(row, _text(line), split, source.tools if row.tools is None else row.tools)
+    return Item(row, _text(line), _side(row, file, source), source.tools if row.tools is None else row.tools)
+
+
+def _side(row: Row, file: Path, source: Source) -> str | None:
+    told = row.split or source.splits.get(file)
+    if file in source.both and told:
+        return told
+    return "eval" if file in source.evaluation else told or ("train" if source.evaluation else None)
 
 
 def _text(line: bytes) -> str:
@@ -239,11 +277,17 @@ def fault(file: Path) -> Fault | None:
         raise EdgeError(f"{file}: {error.strerror}", "check the path and its permissions") from None
     for magic, what in _MAGIC.items():
         if start.startswith(magic):
-            return Fault(f"not JSON lines: this is {what}", "unpack or export it to JSON lines first")
+            return Fault(
+                f"not JSON lines: this is {what}", "unpack it, export it to JSON lines, or name a table .parquet"
+            )
     if start.startswith(_WIDE):
         out = file.with_name(f"{file.stem}.utf8.jsonl")
         command = f"iconv -f UTF-16 -t UTF-8 {shlex.quote(str(file))} > {shlex.quote(str(out))}"
         return Fault("not UTF-8: this is UTF-16", f"save the file as UTF-8: {command}")
+    if re.search(rb"\}\r[ \t]*\{", first):  # JSON escapes them inside strings
+        out = file.with_name(f"{file.stem}.lf.jsonl")
+        command = f"tr '\\r' '\\n' < {shlex.quote(str(file))} > {shlex.quote(str(out))}"
+        return Fault("not JSON lines: the lines end in CR alone", f"write LF line ends: {command}")
     if not first:
         return Fault("the file is empty", "a data file holds one JSON object per line")
     return _json_instead(file, first)

@@ -45,6 +45,7 @@ class Row:
     file: str
     line: int
     findings: tuple[Finding, ...] = ()  # about the row's own tools
+    notes: tuple[str, ...] = ()  # what is odd in its prompt, in words that are equal for equal oddities
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,16 @@ def write_rejects(rejects: Iterable[Reject], path: PathLike) -> None:
 def count_reasons(rejects: Iterable[Reject]) -> Counter[str]:
     """How many rows were rejected for each kind of reason: for the screen."""
     return Counter(reject.reason.partition(":")[0] for reject in rejects)
+
+
+def unseen_tools(train: Iterable[Row], evaluation: Iterable[Row]) -> list[str]:
+    """Tools that evaluation rows call and no training row calls, by name: what they score, tuning didn't teach."""
+    taught = {call.name for row in train for call in _made(row)}
+    return sorted({call.name for row in evaluation for call in _made(row)} - taught)
+
+
+def _made(row: Row) -> Iterator[Call]:
+    return (call for message in row.messages if message["role"] == "assistant" for call in calls_of(message))
 
 
 def shared_rows(train: Iterable[Row], evaluation: Iterable[Row]) -> list[str]:
@@ -182,6 +193,7 @@ def _row(text: str, file: Path, label: str, number: int, context: _Context) -> R
         str(file),
         number,
         findings,
+        tuple(_notes(messages, context.dialect)),
     )
 
 
@@ -302,15 +314,40 @@ def refuse_tags(text: str, dialect: Dialect, stray: bool = True) -> None:
 
     stray: false for text that still holds its calls, where exact tokens belong.
     """
-    meant = {_letters(token): token for token in dialect.FUNCTION_TOKENS}
     for tag in _TAG.findall(text):
         if tag in dialect.FUNCTION_TOKENS:
             if stray:
                 raise BadRow(f"stray tag: {tag} outside a call")
-            continue
-        near = difflib.get_close_matches(_letters(tag), meant, 1, cutoff=0.85)
-        if near:
-            raise BadRow(f"misspelt tag: {tag}, where {meant[near[0]]} was meant")
+        elif meant := _meant(tag, dialect):
+            raise BadRow(f"misspelt tag: {tag}, where {meant} was meant")
+
+
+def _meant(tag: str, dialect: Dialect) -> Optional[str]:
+    """The control token that somebody meant who wrote this tag."""
+    tokens = {_letters(token): token for token in dialect.FUNCTION_TOKENS}
+    near = difflib.get_close_matches(_letters(tag), tokens, 1, cutoff=0.85)
+    return tokens[near[0]] if near else None
+
+
+TAG_NOTE = "tag in a prompt: the {} says {}; the model's own is {}, so this is plain text"
+
+
+def _notes(messages: list[Message], dialect: Dialect) -> Iterator[str]:
+    """What a prompt holds that was probably not meant so. Nothing is lost by it, so the row is kept."""
+    if any(m["role"] == "system" for m in messages) and _says_developer(dialect):
+        yield "system role: this model knows a developer instead; it is written as one, in training and in inference"
+    for said in messages:
+        if said["role"] in ("developer", "system", "user"):
+            for tag in dict.fromkeys(_TAG.findall(said["content"])):
+                meant = None if tag in dialect.FUNCTION_TOKENS else _meant(tag, dialect)
+                if meant:
+                    yield TAG_NOTE.format(said["role"], tag, meant)
+
+
+def _says_developer(dialect: Dialect) -> bool:
+    """Whether a system message becomes the developer's turn."""
+    said = [{"role": "system", "content": "x"}, {"role": "user", "content": "x"}]
+    return "developer" in dialect.render(said, [])
 
 
 def _letters(tag: str) -> str:
@@ -323,6 +360,8 @@ def _letters(tag: str) -> str:
 def _own_tools(given: Any, context: _Context) -> tuple[Optional[list[Tool]], tuple[Finding, ...]]:
     if given is None:
         return None, ()
+    if isinstance(given, str) and given.lstrip().startswith("["):  # so that a table's columns have one type
+        given = loads(given)
     if not isinstance(given, list):
         raise BadRow(f"unusable tools: a {type(given).__name__}, not a list")
     read = [context.own_tool(json.dumps(tool, ensure_ascii=False)) for tool in given]
