@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from edge import environments
-from edge.errors import MissingError
+from edge.errors import EdgeError, MissingError
 from edge.records import Json
 
 _DISK, _MEMORY = 6e9, 3e9  # bytes: all environments with a 270M project; tuning it at batch 1
@@ -117,8 +116,12 @@ def _gpu() -> Check:
 
 def _login() -> Check:
     """Whether a hub token is there; never what it is."""
-    names = [n for n in ("HF_TOKEN", "HUGGINGFACE_HUB_TOKEN") if os.environ.get(n)]
-    file = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser() / "token"
-    found = names[0] if names else str(file) if file.exists() else "none"
-    return Check("hub login", found != "none", found, "fetching gated models such as google/functiongemma-270m-it",
-                 "set HF_TOKEN to a token with read access")  # fmt: skip
+    from edge.train import credentials
+
+    purpose = "fetching gated models such as google/functiongemma-270m-it"
+    try:
+        source = credentials.token().source
+    except EdgeError as error:  # what is set there is no token
+        return Check("hub login", False, error.message, purpose, error.hint or "set HF_TOKEN")
+    found = "none" if source == credentials.NONE else source
+    return Check("hub login", found != "none", found, purpose, "set HF_TOKEN to a token with read access")

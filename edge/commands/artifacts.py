@@ -83,24 +83,30 @@ def lint(files: tuple[Path, ...], list_rules: bool, as_json: bool) -> None:
 
 
 @click.command("import")
-@click.argument("source", type=_PATH)
-@click.option("--out", type=FOLDER, default="build/artifacts", show_default=True, help="Where it goes.")
+@click.argument("source")
+@click.option("--out", type=FOLDER, help="Where it goes [default: build/artifacts, of a checkpoint build/models].")
 @click.option("--name", help="What it is called [default: as it is].")
-@click.option("--dialect", help="functiongemma or hermes [default: by its vocabulary].")
+@click.option("--file", metavar="PATH", help="Which artifact of a repository that holds several.")
+@click.option("--base", metavar="BASE", help="Of an adapter: a folder or owner/name [default: what it names].")
+@click.option("--dialect", help="functiongemma, hermes or llama3 [default: by its vocabulary].")
 @click.option("--notice", "notices", multiple=True, help="A licence sentence that goes with it; several times.")
-@click.option("--checkpoint", type=FOLDER, help="What it was made from: then it is proven beside that.")
+@click.option("--checkpoint", type=FOLDER, help="What an artifact was made from: then it is proven beside that.")
 @PROVING
 @AS_JSON
 @QUIET
-def adopt(source: Path, out: Path, name: str | None, dialect: str | None, notices: tuple[str, ...], checkpoint: Path | None,
-          as_json: bool, quiet: bool, **proving: Any) -> None:  # fmt: skip
-    """Take an artifact from elsewhere (.gguf, .litertlm, .task, .tflite, an ONNX folder) as one of ours.
+def adopt(source: str, out: Path | None, name: str | None, file: str | None, base: str | None, dialect: str | None,
+          notices: tuple[str, ...], checkpoint: Path | None, as_json: bool, quiet: bool, **proving: Any) -> None:  # fmt: skip
+    """Take what others have made as one of ours: SOURCE is a file, a folder, or owner/name[@revision] of the model hub.
 
-    It is copied with a manifest beside it, inspected and linted; with --checkpoint also proven. Exits with 6 if it has
-    errors or is refused.
+    An artifact (.gguf, .litertlm, .task, .tflite, an ONNX folder) gets a manifest; with --checkpoint it is also proven. A
+    merged model gets its record, an adapter is merged into its base. What came is inspected and linted. Exits with 6 if it
+    has errors or is refused.
 
     \b
     edge import downloads/functiongemma-270m-it-q4.gguf
+    edge import someone/functiongemma-270m-it-GGUF --file functiongemma-270m-it-Q8_0.gguf
+    edge import someone/my-functiongemma@v2 && edge export all build/models/my-functiongemma
+    edge import ./my-adapter --base google/functiongemma-270m-it --name my-model
     edge import model.litertlm --checkpoint ./my-model --notice "Gemma is provided under …"
     """
     from edge import environments
@@ -108,23 +114,29 @@ def adopt(source: Path, out: Path, name: str | None, dialect: str | None, notice
     from edge.export import adopt as importer
     from edge.export import gate, job
     from edge.export import lint as rules
-    from edge.project import valid_name
+    from edge.export.inspect import read, show
+    from edge.records import Artifact
+    from edge.train import fetching
 
     limits = gate.set_limits(proving["limits"])
-    chosen = valid_name(name or source.resolve().with_suffix("").name, "--name" if name else f"give --name: {source}")
     with Console(quiet) as console, contextlib.closing(environments.Builder(console)) as builder:
         origin = job.read_checkpoint(checkpoint, dialect or "functiongemma") if checkpoint else None
-        made = importer.adopt(source, out, chosen, dialect, list(notices), origin)
-        if origin and not proving["unproven"]:
-            asked = gate.questions(proving["rows"], origin.dialect, proving["count"])
-            found = gate.proven(origin, lambda: [job.Exported([made], [])], asked, out, console, builder.get, limits)
+        wish = importer.Wish(out, name, dialect, notices, origin, base, file)
+        made = importer.bring(source, wish, fetching.Client(console, builder.get))
+        if isinstance(made, Artifact) and origin and not proving["unproven"]:
+            exported = job.Exported([made], [])
+            asked = gate.questions(proving["rows"], origin.dialect, proving["count"], origin.renderer)
+            found = gate.proven(origin, lambda: [exported], asked, Path(made.path).parent, console, builder.get, limits)
             made = next(iter(found)).artifacts[0]
     findings = rules.check(made.path)
+    kind = "artifact" if isinstance(made, Artifact) else "checkpoint"
     if as_json:
-        click.echo(json.dumps({"artifact": vars(made), "findings": [vars(f) for f in findings]}, ensure_ascii=False))
+        told = {kind: vars(made), "inspect": read(made.path).to_json(), "findings": [vars(f) for f in findings]}
+        click.echo(json.dumps(told, ensure_ascii=False))
     else:
-        verdict = made.proof["verdict"] if made.proof else "unproven"
-        click.echo("\n".join([f"{made.path}  {made.bytes / 1e6:.1f} MB  {verdict}", *map(str, findings)]))
+        verdict = made.proof["verdict"] if isinstance(made, Artifact) and made.proof else "unproven"
+        end = verdict if kind == "artifact" else f"export it: edge export all {made.path}"
+        click.echo("\n".join([show.text(read(made.path)), *map(str, findings), f"{made.path}: {end}"]))
     if any(f.severity == rules.ERROR for f in findings):
         raise click.exceptions.Exit(GateError.exit_code)
 
