@@ -34,6 +34,7 @@ class Outcome:
     why: Optional[str] = None
     errors: tuple[str, ...] = ()
     text: Optional[str] = None
+    stop: Optional[str] = None  # the token that ended the output, or "length"
 
     @property
     def right(self) -> bool:
@@ -73,11 +74,11 @@ def score(rows: Sequence[Json], measurement: Measurement, dialect: str) -> Score
     seen = [o for o in outcomes if o.state != "missing"]
     return Score(
         outcomes,
-        accuracy=_share(seen, lambda o: o.right),
-        names=_share(seen, lambda o: o.text is not None and _names(o.got) == _names(o.expected)),
-        parsed=_share(seen, lambda o: o.text is not None and not o.errors),
-        tools=_groups(seen, lambda o: _names(o.expected) or [NO_CALL]),
-        kinds=_groups(seen, lambda o: [o.kind] if o.kind else []),
+        accuracy=share(seen, lambda o: o.right),
+        names=share(seen, lambda o: o.text is not None and names_of(o.got) == names_of(o.expected)),
+        parsed=share(seen, lambda o: o.text is not None and not o.errors),
+        tools=groups(seen, lambda o: names_of(o.expected) or [NO_CALL]),
+        kinds=groups(seen, lambda o: [o.kind] if o.kind else []),
     )
 
 
@@ -113,21 +114,22 @@ def _outcome(
     # Calls that match beside one that can't be read are not what was asked for: the app would see an error.
     why = exact(parsed.calls, expected) or next(iter(parsed.errors), None)
     state = "wrong" if why else "right"
-    return Outcome(row, state, expected, parsed.calls, kind, why, tuple(parsed.errors), text)
+    return Outcome(row, state, expected, parsed.calls, kind, why, tuple(parsed.errors), text, sample.stop)
 
 
-def _names(calls: Iterable[Call]) -> list[str]:
+def names_of(calls: Iterable[Call]) -> list[str]:
     return [call.name for call in calls]
 
 
-def _share(outcomes: Sequence[Outcome], is_so: Callable[[Outcome], bool]) -> Estimate:
+def share(outcomes: Sequence[Outcome], is_so: Callable[[Outcome], bool]) -> Estimate:
+    """Of which share of the rows this is so."""
     return proportion(sum(map(is_so, outcomes)), len(outcomes))
 
 
-def _groups(outcomes: Sequence[Outcome], keys: Callable[[Outcome], list[str]]) -> dict[str, Estimate]:
+def groups(outcomes: Sequence[Outcome], keys: Callable[[Outcome], list[str]]) -> dict[str, Estimate]:
     """The accuracy of each group, by name; a row belongs to a group once, however often its key comes up."""
     members: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         for key in dict.fromkeys(keys(outcome)):
             members.setdefault(key, []).append(outcome)
-    return {key: _share(members[key], lambda o: o.right) for key in sorted(members)}
+    return {key: share(members[key], lambda o: o.right) for key in sorted(members)}

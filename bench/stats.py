@@ -7,12 +7,17 @@ everything here comes with its 95 % interval and the count behind it. Unknown is
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+import random
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from statistics import NormalDist
-from typing import Optional
+from typing import Optional, TypeVar
 
 CONFIDENCE = 0.95
+RESAMPLES = 1000
+
+K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,59 @@ def mcnemar(gained: int, lost: int) -> float:
     """The chance of so uneven a split of the changed rows if both ways were equally likely (exact, two-sided)."""
     n = gained + lost
     return min(1.0, 2 * math.fsum(_coin(n, k) for k in range(min(gained, lost) + 1)))
+
+
+def ratio(pairs: Iterable[tuple[float, float]]) -> Optional[float]:
+    """Right ones over all, summed over rows of (right, all); None where there are none at all."""
+    sums = [math.fsum(column) for column in zip(*pairs)]
+    return sums[0] / sums[1] if sums and sums[1] else None
+
+
+def bootstrap(
+    columns: Mapping[K, Sequence[tuple[float, float]]],
+    differences: Sequence[tuple[K, K]] = (),
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    confidence: float = CONFIDENCE,
+) -> tuple[dict[K, Optional[tuple[float, float]]], list[Optional[tuple[float, float]]]]:
+    """Percentile intervals of ratios, and of differences of two of them, by drawing whole rows with replacement.
+
+    For what a row has several of (arguments, tokens): they are not independent, their rows are. The same rows are drawn for
+    all columns, so that differences are paired. Efron and Tibshirani 1993, An Introduction to the Bootstrap, 13.3.
+
+    Args:
+        columns: (right, all) of each row, as many rows in each; (0, 0) for a row that has nothing to count.
+        differences: pairs of columns (a, b), of which b minus a is wanted.
+        seed: the same rows are drawn for the same seed.
+
+    Returns the interval of each column and of each difference; None where fewer than two rows have anything to count.
+    """
+    n = len(next(iter(columns.values()), ()))
+    if any(len(column) != n for column in columns.values()):
+        raise ValueError("the columns differ in length")
+    counted = {key: sum(1 for _, count in column if count) for key, column in columns.items()}
+    split = {key: tuple(zip(*column)) for key, column in columns.items() if counted[key] > 1}
+    drawn: dict[K, list[float]] = {key: [] for key in split}
+    apart: list[list[float]] = [[] for _ in differences]
+    dice, places = random.Random(seed), range(n)
+    for _ in range(resamples if split else 0):
+        take = itemgetter(*dice.choices(places, k=n))
+        values = {}
+        for key, (right, count) in split.items():
+            total = sum(take(count))
+            if total:
+                values[key] = sum(take(right)) / total
+                drawn[key].append(values[key])
+        for i, (a, b) in enumerate(differences):
+            if a in values and b in values:
+                apart[i].append(values[b] - values[a])
+    return {key: _middle(drawn.get(key, []), confidence) for key in columns}, [_middle(d, confidence) for d in apart]
+
+
+def _middle(values: list[float], confidence: float) -> Optional[tuple[float, float]]:
+    """The bounds of the middle part of what was drawn."""
+    low, high = percentile(values, (1 - confidence) / 2), percentile(values, (1 + confidence) / 2)
+    return None if low is None or high is None else (low, high)
 
 
 def percentile(values: Iterable[Optional[float]], q: float) -> Optional[float]:

@@ -31,8 +31,8 @@ def merge(adapter: Path, base: Path | None, out: Path, dialect: str, console: Co
 
     Raises: EdgeError for what is no adapter, one that is cut off or can't be merged, or a base that isn't found.
     """
-    config = _config(adapter)
-    folder = base or _named(adapter, config)
+    config = config_of(adapter)
+    folder = base or base_of(adapter, config)
     source = job.read_checkpoint(folder, dialect)
     if out.resolve() in (folder.resolve(), adapter.resolve()):
         raise EdgeError(f"{out}: that is a folder that is read", "give another --out")
@@ -57,12 +57,13 @@ def merge(adapter: Path, base: Path | None, out: Path, dialect: str, console: Co
         },
         environment=environment.facts,
         notices=source.notices,
+        renderer=_renderer(adapter) or source.renderer,
     )
     records.save(merged, out / "checkpoint.json")
     return merged
 
 
-def _config(adapter: Path) -> Json:
+def config_of(adapter: Path) -> Json:
     """Its adapter_config.json. Raises EdgeError for a folder without one, and for a kind that can't be merged."""
     file = adapter / "adapter_config.json"
     if not file.is_file():
@@ -78,7 +79,14 @@ def _config(adapter: Path) -> Json:
     return config
 
 
-def _named(adapter: Path, config: Json) -> Path:
+def _renderer(adapter: Path) -> str | None:
+    """Whose prompts it was tuned on, if the checkpoint that `edge train` made of it lies around it."""
+    record = adapter.resolve().parent / "checkpoint.json"
+    return records.load(Checkpoint, record).renderer if adapter.name == "adapter" and record.is_file() else None
+
+
+def base_of(adapter: Path, config: Json) -> Path:
+    """The folder that its configuration names as its base. Raises EdgeError if that is none here."""
     name = str(config.get("base_model_name_or_path") or "")
     if name == EMBEDDED:
         return tiny.SHIPPED
