@@ -19,11 +19,13 @@ import click
 from edge import __version__
 from edge.commands import artifacts
 from edge.commands.data import data
+from edge.commands.eval import eval_
 from edge.commands.export import export
+from edge.commands.hub import push
 from edge.commands.options import AS_JSON, DIALECT, FOLDER, QUIET
 from edge.commands.prompt import prompt
 from edge.commands.tiny import tiny
-from edge.commands.train import merge
+from edge.commands.train import merge, train
 from edge.errors import EdgeError
 
 if TYPE_CHECKING:
@@ -61,7 +63,8 @@ def main() -> None:
     \b
     edge demo                  the whole way on an embedded model, with a report at the end
     edge init app && edge run app
-    edge merge ADAPTER --base CHECKPOINT --out MODEL
+    edge data check rows.jsonl --tools tools.py
+    edge train app --preset korean-lora && edge eval app
     edge export all CHECKPOINT
     edge export litertlm CHECKPOINT --quant int8
     """
@@ -277,10 +280,13 @@ main.add_command(artifacts.inspect)
 main.add_command(artifacts.lint)
 main.add_command(artifacts.adopt)
 main.add_command(data)
+main.add_command(eval_)
 main.add_command(export)
 main.add_command(merge)
 main.add_command(prompt)
+main.add_command(push)
 main.add_command(tiny)
+main.add_command(train)
 
 
 # --- this machine -----------------------------------------------------------------------------------------------------

@@ -185,6 +185,8 @@ def missing(it: Spec) -> str | None:
     """What this machine lacks for it, as a sentence with the remedy; None if nothing."""
     if "c++" in it.needs and not read(it) and not compiler():
         return "a C++ compiler (Debian: apt install g++; macOS: xcode-select --install)"
+    if "cuda" in it.needs and not read(it) and not shutil.which("nvidia-smi"):
+        return "a CUDA GPU (nvidia-smi shows none)"
     here = f"{platform.system()} {platform.machine()}"
     if it.platforms and here not in it.platforms:
         return f"{' or '.join(it.platforms)}, for which alone there are packages; this is {here}"

@@ -8,10 +8,9 @@ a full disk goes on where it was: training from its last trainer checkpoint, a m
 from __future__ import annotations
 
 import contextlib
-import json
+import dataclasses
 import math
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -19,23 +18,23 @@ from pathlib import Path
 
 import filelock
 
-from edge import dialects, environments, records, tools, worker
+from edge import dialects, environments, records, rows, tools
 from edge.bench import measure, report
 from edge.bench.runtimes import READS
 from edge.console import Console
 from edge.devices.local import Local
-from edge.dialects import Tool
 from edge.environments import Builder, Spec
 from edge.errors import EdgeError, MissingError
 from edge.export import checkpoint, everything, families, gguf, job
 from edge.export.job import Exported
 from edge.export.quantisations import parse_all
+from edge.kept import DONE
 from edge.project import EMBEDDED, RUNTIMES, Project
 from edge.records import Artifact, Checkpoint, Json, Measurement, Report
-from edge.train import readers
+from edge.train import fetching, hub, readers
+from edge.train import tune as tuning
+from edge.train.data import datasets
 from edge.train.readers import Reject, Row
-
-DONE = "done.json"
 
 
 @dataclass
@@ -65,7 +64,7 @@ def run(
         families.of(checkpoint.inspect(base.path))  # what can't be exported is refused before anything is tuned
         runtime, missing = choose_runtime(project)
         refuse_full_disk(project, base)
-        builder.begin(*_able(environments.script(name) for name in ("lora", "gguf", runtime)))
+        builder.begin(*_able(environments.script(name) for name in ("tune", "gguf", runtime)))
         tuned = tune(project, base, data, console, builder)
         bench = _Bench(project, data, console, builder)
         bench.measure(_subject(base, "base"), "transformers")
@@ -75,7 +74,7 @@ def run(
         slow = {name: wanted for name, wanted in project.export.items() if name != "gguf"}
         if slow and made[0].artifacts and show:
             show(finish(project, data, bench.measurements, made, missing))
-        builder.begin(*_able(everything.scripts(slow, proven=False)))
+        builder.begin(*_able(everything.scripts(slow, proven=False, checkpoint=Path(tuned.path))))
         out = project.build / "artifacts"
         # All are made before one is measured: a conversion beside it would be in the figures.
         others = list(everything.export(tuned, slow, out, project.name, console, builder.get, cache=project.cache))
@@ -141,8 +140,9 @@ def read_data(project: Project, console: Console) -> Data:
         console.say(f"{finding.level}: {finding}")
         if finding.level == "error":
             raise EdgeError(f"{project.tools}: {finding}", "change the declaration: this model can't be told about it")
-    training, rejected = _read(project.train, "train", toolbox.tools, project, console)
-    evaluation, also = _read(project.eval, "eval", toolbox.tools, project, console)
+    manner = rows.Manner(project.dialect, project.developer, project.renderer)
+    training, rejected = rows.read(project.train, "train", toolbox.tools, manner, console)
+    evaluation, also = rows.read(project.eval, "eval", toolbox.tools, manner, console)
     folder = project.build / "data"
     rejected += also
     readers.write_rejects(rejected, folder / "rejects.jsonl")
@@ -152,9 +152,13 @@ def read_data(project: Project, console: Console) -> Data:
     if not training or not evaluation:
         empty = "training" if not training else "evaluation"
         raise EdgeError(f"{project.file}: no usable {empty} rows", f"why each was rejected: {folder / 'rejects.jsonl'}")
-    rows = [_workload_row(r, toolbox.tools, dialect) for r in evaluation]
-    _write_lines(folder / "train.jsonl", (_training_row(r, toolbox.tools, dialect) for r in training))
-    _write_lines(folder / "eval.jsonl", rows)
+    rows.say_renderer(manner, console)
+    workload = [rows.workload_row(r, toolbox.tools, manner) for r in evaluation]
+    rows.write_lines(folder / "train.jsonl", (rows.training_row(r, toolbox.tools, manner) for r in training))
+    rows.write_lines(folder / "eval.jsonl", workload)
+    unseen = readers.unseen_tools(training, evaluation)
+    for name in unseen:
+        console.say(f"warning: evaluation calls {name}, and no training row does")
     counts = {
         "train_rows": len(training),
         "eval_rows": len(evaluation),
@@ -162,22 +166,10 @@ def read_data(project: Project, console: Console) -> Data:
         "reasons": dict(readers.count_reasons(rejected)),
         "shared_with_training": len(shared),
         "tools": len(toolbox.tools),
+        "datasets": datasets.facts([*project.train, *project.eval]),
+        "unseen_tools": unseen,
     }
-    return Data(folder / "train.jsonl", folder / "eval.jsonl", rows, counts)
-
-
-def _read(
-    files: Iterable[Path], split: str, declared: list[Tool], project: Project, console: Console
-) -> tuple[list[Row], list[Reject]]:
-    """The rows for one purpose: those that name another (Mobile Actions' `metadata`) are left out, and counted."""
-    found = list(readers.read(files, declared, dialects.get(project.dialect), project.developer))
-    rows = [r for r in found if isinstance(r, Row)]
-    ours = [r for r in rows if r.split in (None, split)]
-    if len(ours) < len(rows):
-        console.say(f"{len(rows) - len(ours)} rows that say they are not for {split} are left out of it")
-    for finding in dict.fromkeys(f for r in ours for f in r.findings):
-        console.say(f"{finding.level}: {finding}")
-    return ours, [r for r in found if isinstance(r, Reject)]
+    return Data(folder / "train.jsonl", folder / "eval.jsonl", workload, counts)
 
 
 def _say_counts(
@@ -198,28 +190,6 @@ def _say_counts(
         )
 
 
-def _training_row(row: Row, declared: list[Tool], dialect: dialects.Dialect) -> Json:
-    declared = declared if row.tools is None else row.tools
-    prompt = dialect.render(row.messages[:-1], declared, add_generation_prompt=True)
-    return {"id": row.id, "prompt": prompt, "completion": dialect.completion(row.messages[-1])}
-
-
-def _workload_row(row: Row, declared: list[Tool], dialect: dialects.Dialect) -> Json:
-    declared = declared if row.tools is None else row.tools
-    said = [m["content"] for m in row.messages if m["role"] == "user"]
-    return {
-        "id": row.id,
-        "prompt": dialect.render(row.messages[:-1], declared, add_generation_prompt=True),
-        "expected": [c.to_json() for c in row.calls],
-        "user": said[-1] if said else "",
-    }
-
-
-def _write_lines(path: Path, rows: Iterable[Json]) -> None:
-    """JSON lines in ASCII: U+2028 and its like are line ends to `str.splitlines`, and people do paste them."""
-    records.write_text(path, "".join(json.dumps(r) + "\n" for r in rows))
-
-
 # --- checkpoints ------------------------------------------------------------------------------------------------------
 
 
@@ -231,27 +201,13 @@ def find_base(project: Project, console: Console, builder: Builder) -> Checkpoin
     local = project.folder / Path(project.base).expanduser()
     if local.is_dir():
         return job.read_checkpoint(local, project.dialect, project.base)
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", project.base):
+    if not hub.parse(project.base):
         raise EdgeError(
             f"{project.file}: base {project.base!r} is no folder and no hub id",
             f"use {EMBEDDED}, a folder, or owner/name[@revision]",
         )
-    return fetch(project.base, project.build / "base", project.dialect, console, builder)
-
-
-def fetch(model: str, out: Path, dialect: str, console: Console, builder: Builder) -> Checkpoint:
-    """A model from the hub, resumed if a download was cut off. Raises MissingError for access that is missing."""
-    script = environments.script("fetch")
-    key = _key(script, {"model": model})
-    if not _done(out, key):
-        _forget_other(out, key)
-        name, _, revision = model.partition("@")
-        environment = builder.get(environments.spec(script))
-        with console.task(f"fetching {model}") as progress:
-            request = {"model": name, "revision": revision or None}
-            worker.run(script, request, out, python=environment.python, progress=progress, keep_partial=True)
-        _finish(out, key)
-    return job.read_checkpoint(out, dialect, model)
+    client = fetching.Client(console, builder.get, project.folder)
+    return fetching.fetch(project.base, project.build / "base", project.dialect, client)
 
 
 def refuse_full_disk(project: Project, base: Checkpoint) -> None:
@@ -270,64 +226,12 @@ def refuse_full_disk(project: Project, base: Checkpoint) -> None:
 
 
 def tune(project: Project, base: Checkpoint, data: Data, console: Console, builder: Builder) -> Checkpoint:
-    """LoRA on the training rows, merged in float32."""
-    out, script = project.build / "tuned", environments.script("lora")
-    options = {**project.training, "threads": project.training["threads"] or os.cpu_count() or 1}
-    key = _key(script, {"base": base.digest, "rows": records.digest_file(data.training), "options": project.training})
-    if _done(out, key):
-        console.say("= tuned: trained already")
-        return job.read_checkpoint(out, project.dialect)
-    _forget_other(out, key)
-    environment = builder.get(environments.spec(script))
-    request = {
-        "checkpoint": base.path,
-        "rows": str(data.training),
-        "stop": list(dialects.get(base.dialect).STOP),
-        "function_tokens": list(dialects.get(base.dialect).FUNCTION_TOKENS),
-        "options": options,
-    }
-    with console.task(f"tuning {base.source} on {data.counts['train_rows']} rows") as progress:
-        answer = worker.run(script, request, out, python=environment.python, progress=progress, keep_partial=True)
-    tuned = Checkpoint(
-        digest=records.digest_folder(out),
-        path=str(out),
-        dialect=base.dialect,
-        base=base.digest,
-        source=project.name,
-        training={**answer, "options": options, "data": records.digest_file(data.training)},
-        environment=environment.facts,
-        notices=base.notices,
-    )
-    records.save(tuned, out / "checkpoint.json")
-    _finish(out, key)
-    return tuned
-
-
-def _key(script: Path, inputs: Json) -> str:
-    return records.digest_value([inputs, records.digest_file(script), environments.spec(script).key])
-
-
-def _done(folder: Path, key: str) -> bool:
-    """Is this folder the finished result of these inputs, untouched since?"""
-    marker = folder / DONE
-    if not marker.exists():
-        return False
-    told = records.read_json(marker)
-    return bool(told.get("key") == key and told.get("digest") == records.digest_folder(folder))
-
-
-def _finish(folder: Path, key: str) -> None:
-    records.save({"key": key, "digest": records.digest_folder(folder)}, folder / DONE)
-
-
-def _forget_other(out: Path, key: str) -> None:
-    """A stopped run is only continued by the same one: anything else in its place would mix two trainings."""
-    desk = out.with_name(out.name + ".worker")
-    mark = desk / "key"
-    if not mark.exists() or mark.read_text() != key:
-        shutil.rmtree(desk / "partial", ignore_errors=True)
-        desk.mkdir(parents=True, exist_ok=True)
-        mark.write_text(key)
+    """As [train] says, on the training rows; the loss of some evaluation rows is watched (see edge.train.tune)."""
+    dialect, watched = dialects.get(base.dialect), data.workload.with_name("watched.jsonl")
+    files = tuning.watched_rows(data.rows, project.training["eval_rows"], dialect, watched)
+    given = tuning.Rows(data.training, files, data.counts)
+    out = project.build / "tuned"
+    return tuning.tune(base, given, project.training, out, project.name, console, builder.get, project.renderer)
 
 
 # --- measuring --------------------------------------------------------------------------------------------------------
@@ -358,12 +262,14 @@ class _Bench:
             )
 
     def measure_all(self, artifacts: list[Artifact], tuned: Checkpoint, runtime: str) -> None:
-        """runtime: for GGUF; other formats have one each."""
+        """runtime: for GGUF; other formats have one each, .litertlm one more that writes prompts and reads calls itself."""
         for a in artifacts:
             name = a.quantisation if a.format == "gguf" else f"{a.format}-{a.quantisation}"
-            tokenizer = Path(tuned.path) / "tokenizer.model" if a.format == "tflite" else None
+            tokenizer = families.tokenizer_file(Path(tuned.path)) if a.format == "tflite" else None
             subject = measure.Subject(name, Path(a.path), a.digest, "artifact", a.format, tokenizer)
             self.measure(subject, runtime if a.format == "gguf" else READS[a.format][0])
+            if a.format == "litertlm" and self._project.bench["chat"] and self._project.dialect == "functiongemma":
+                self.measure(dataclasses.replace(subject, name=f"{name}-chat"), "litert_lm_chat")
 
 
 def _subject(checkpoint: Checkpoint, name: str) -> measure.Subject:

@@ -12,10 +12,12 @@ from typing import Any
 
 import tomllib
 
-from edge import dialects
+from edge import dialects, renderers
 from edge.bench.runtimes import READS
 from edge.errors import EdgeError
 from edge.export import onnx_model, quantisations, tflite
+from edge.train import presets
+from edge.train.data.datasets import Hub, hub_id
 from edge.train.readers import DEVELOPER
 
 EMBEDDED = "edge-tiny"
@@ -29,7 +31,17 @@ PARSERS: dict[str, Callable[..., Any]] = {  # of quantisations, by format
     "onnx": onnx_model.parse_all,
 }
 RUNTIMES = READS["gguf"]  # auto takes the first that this machine can run
-LEAST = {"warmup": 0, "seed": 0, "threads": 0, "rows": 0}  # else 1 for integers, and more than 0 for floats
+LEAST = {
+    "warmup": 0,
+    "seed": 0,
+    "threads": 0,
+    "rows": 0,
+    "dropout": 0,
+    "weight_decay": 0,
+    "spike": 0,
+    "eval_rows": 0,
+    "eval_steps": 0,
+}  # fmt: skip; else 1 for integers, and more than 0 for floats
 
 # table -> key -> (type, default, meaning); list means a list of strings
 KEYS: dict[str, dict[str, tuple[type, Any, str]]] = {
@@ -39,25 +51,52 @@ KEYS: dict[str, dict[str, tuple[type, Any, str]]] = {
     "model": {
         "base": (str, EMBEDDED, "the embedded edge-tiny, a folder, or a hub id such as google/functiongemma-270m-it"),
         "dialect": (str, "functiongemma", "how prompts are written and calls are read"),
+        "renderer": (
+            str,
+            "training",
+            "write prompts as this target will: training (the dialect's own), ollama, flutter_gemma, …",
+        ),
     },
     "tools": {
         "file": (str, "tools.py", "Python functions with type hints and docstrings (imported: it runs), or JSON"),
     },
     "data": {
-        "train": (list, ["train.jsonl"], "files to tune on; globs are allowed"),
-        "eval": (list, ["eval.jsonl"], "held-out files to measure on"),
+        "train": (
+            list,
+            ["train.jsonl"],
+            "files to tune on, globs, or hub datasets: owner/name[@revision][:configuration or glob]",
+        ),
+        "eval": (list, ["eval.jsonl"], "held-out files to measure on, likewise; rows that say their side keep to it"),
         "developer": (str, DEVELOPER, "the developer message of rows that have none"),
     },
     "train": {
+        "preset": (str, "", "settings by name, which the keys below go before: see `edge train --presets`"),
+        "method": (str, "lora", "lora, qlora (CUDA only) or full"),
         "epochs": (int, 3, "passes over the training rows"),
-        "learning_rate": (float, 2e-4, "the peak; falls as a cosine"),
-        "batch_size": (int, 8, "rows a step and device"),
-        "accumulate": (int, 1, "steps whose gradients are added before an update"),
+        "learning_rate": (float, 2e-4, "the peak (1e-5 if method is full)"),
+        "schedule": (str, "cosine", "how it falls after the warm-up: cosine, linear, constant"),
+        "warmup": (float, 0.05, "share of the updates over which the learning rate rises"),
+        "weight_decay": (float, 0.0, "AdamW's"),
+        "batch_size": (int, 8, "rows at once on a device"),
+        "accumulate": (int, 1, "batches whose gradients are added before an update"),
+        "processes": (int, 1, "processes that share the rows, one a GPU: torchrun is started with that many"),
         "rank": (int, 16, "LoRA's r"),
         "alpha": (int, 32, "LoRA's alpha"),
-        "targets": (str, "all-linear", "the modules that LoRA adapts"),
+        "dropout": (float, 0.0, "LoRA's dropout"),
+        "dora": (bool, False, "DoRA: LoRA that learns the lengths of the weights apart"),
+        "rslora": (bool, False, "rsLoRA: alpha by the root of the rank"),
+        "targets": (str, "all-linear", "the modules that LoRA adapts: all-linear, or names with commas between"),
         "max_tokens": (int, 1024, "longest row; longer ones are refused, never cut"),
-        "warmup": (float, 0.05, "share of the steps over which the learning rate rises"),
+        "precision": (str, "auto", "auto (bfloat16 where it is faster), bfloat16 or float32; float16 fails in Gemma 3"),
+        "attention": (str, "auto", "auto (sdpa where it is found equal to eager), eager or sdpa"),
+        "checkpointing": (
+            str,
+            "auto",
+            "compute activations again to save memory: auto (if the estimate asks for it), on, off",
+        ),
+        "eval_rows": (int, 100, "held-out rows whose loss is looked at, from the top; 0 for none"),
+        "eval_steps": (int, 0, "updates between two looks; 0 looks after each epoch"),
+        "spike": (float, 3.0, "stop at a loss so many times the usual one (and 2 above it); 0 never does"),
         "seed": (int, 0, "of shuffling and LoRA's start"),
         "threads": (int, 0, "CPU threads; 0 takes all cores"),
     },
@@ -75,6 +114,7 @@ KEYS: dict[str, dict[str, tuple[type, Any, str]]] = {
         "threads": (int, 0, "CPU threads; 0 takes the physical cores, at most 4"),
         "context": (int, 1024, "tokens of context to allocate"),
         "max_tokens": (int, 128, "longest answer"),
+        "chat": (bool, True, "measure .litertlm also as apps run it: LiteRT-LM writes the prompts and reads the calls"),
         "runtime": (str, "auto", "llama_cpp, xllamacpp, or auto: the first that this machine can run"),
     },
 }
@@ -88,11 +128,13 @@ class Project:
     name: str
     base: str
     dialect: str
+    renderer: str
     tools: Path
-    train: tuple[Path, ...]
-    eval: tuple[Path, ...]
+    train: tuple[Path | Hub, ...]
+    eval: tuple[Path | Hub, ...]
     developer: str
-    training: dict[str, Any]
+    training: dict[str, Any]  # [train], the preset and the defaults filled in
+    tuning: dict[str, Any]  # of it what the file itself says
     export: dict[str, list[str]]  # format -> quantisations, those that are asked for
     importance: bool
     cache: int
@@ -123,7 +165,9 @@ def load(path: Path) -> Project:
         raise EdgeError(f"{file}: {error}") from None
     values = _Reader(file, text).read(given)
     folder, data = file.parent, values["data"]
+    tuning = {key: values["train"][key] for key in given.get("train", {})}
     dialects.get(values["model"]["dialect"])
+    renderers.refuse_other(values["model"]["renderer"], values["model"]["dialect"])
     for name, parse_all in PARSERS.items():  # said now, not after an hour of tuning
         if values["export"][name]:
             weighed = {"importance": values["export"]["importance"]} if name == "gguf" else {}
@@ -133,11 +177,13 @@ def load(path: Path) -> Project:
         name=valid_name(values["project"]["name"], file),
         base=values["model"]["base"],
         dialect=values["model"]["dialect"],
+        renderer=values["model"]["renderer"],
         tools=folder / values["tools"]["file"],
         train=_files(folder, data["train"], file),
         eval=_files(folder, data["eval"], file),
         developer=data["developer"],
-        training=values["train"],
+        training=presets.resolve(tuning, values["train"]),
+        tuning=tuning,
         export={name: wanted for name, wanted in values["export"].items() if name in PARSERS and wanted},
         importance=values["export"]["importance"],
         cache=values["export"]["cache"],
@@ -163,25 +209,12 @@ class _Reader:
         return {table: {k: self._value(table, k, given.get(table, {})) for k in keys} for table, keys in KEYS.items()}
 
     def _value(self, table: str, key: str, content: dict[str, Any]) -> Any:
-        kind, default, meaning = KEYS[table][key]
+        _, default, meaning = KEYS[table][key]
         if key not in content:
             if default is REQUIRED:
                 raise EdgeError(f"{self._file}: [{table}] has no {key}", f"{key}: {meaning}")
             return default
-        value = content[key]
-        if kind is float and type(value) is int:
-            value = float(value)
-        if type(value) is not kind or (isinstance(value, list) and not all(isinstance(v, str) and v for v in value)):
-            names = {str: "a string", int: "an integer", float: "a number", list: "a list of strings",
-                     bool: "true or false"}  # fmt: skip
-            raise EdgeError(
-                f"{self._where(key, table)}: {key} in [{table}] must be {names[kind]}, not {value!r}",
-                f"{key}: {meaning}",
-            )
-        wrong = _wrong(key, value)
-        if wrong:
-            raise EdgeError(f"{self._where(key, table)}: {key} in [{table}] {wrong}", f"{key}: {meaning}")
-        return value
+        return checked(table, key, content[key], self._where(key, table))
 
     def _unknown(self, name: str, known: dict[str, Any], what: str, table: str = "") -> None:
         near = difflib.get_close_matches(name, known, 1, 0.5)
@@ -197,6 +230,26 @@ class _Reader:
         return f"{self._file}, line {line}" if line else str(self._file)
 
 
+def checked(table: str, key: str, value: Any, where: str) -> Any:
+    """A value as its key takes it. Raises EdgeError, which begins with `where`, for a wrong type or range."""
+    kind, _, meaning = KEYS[table][key]
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind or (isinstance(value, list) and not all(isinstance(v, str) and v for v in value)):
+        names = {
+            str: "a string",
+            int: "an integer",
+            float: "a number",
+            list: "a list of strings",
+            bool: "true or false",
+        }
+        raise EdgeError(f"{where}: {key} in [{table}] must be {names[kind]}, not {value!r}", f"{key}: {meaning}")
+    wrong = _wrong(key, value)
+    if wrong:
+        raise EdgeError(f"{where}: {key} in [{table}] {wrong}", f"{key}: {meaning}")
+    return value
+
+
 def _wrong(key: str, value: Any) -> str | None:
     """What is wrong with a value of the right type, if anything."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -207,9 +260,21 @@ def _wrong(key: str, value: Any) -> str | None:
             return f"must be above 0, not {value}"
         if key == "warmup" and value >= 1:
             return f"is a share of the steps, below 1, not {value}"
+    told = presets.wrong(key, value)
+    if told:
+        return told
     if key == "runtime" and value not in ("auto", *RUNTIMES):
         return f"must be auto, {' or '.join(RUNTIMES)}, not {value!r}"
     return "must not be empty" if value == "" or (value == [] and key not in PARSERS) else None
+
+
+def check_training(given: dict[str, Any]) -> dict[str, Any]:
+    """All of [train] from some of its keys. Raises EdgeError for a key that isn't one, a value of the wrong type or range."""
+    unknown = [key for key in given if key not in KEYS["train"]]
+    if unknown:
+        raise EdgeError(f"no setting named {unknown[0]!r}", f"known: {', '.join(KEYS['train'])}")
+    defaults = {key: default for key, (_, default, _) in KEYS["train"].items()}
+    return presets.resolve({key: checked("train", key, value, key) for key, value in given.items()}, defaults)
 
 
 def valid_name(name: str, where: object) -> str:
@@ -221,11 +286,15 @@ def valid_name(name: str, where: object) -> str:
     return name
 
 
-def _files(folder: Path, patterns: list[str], file: Path) -> tuple[Path, ...]:
-    found: list[Path] = []
+def _files(folder: Path, patterns: list[str], file: Path) -> tuple[Path | Hub, ...]:
+    found: list[Path | Hub] = []
     for pattern in patterns:
         path = folder / pattern
-        matches = [path] if path.is_file() else sorted(folder.glob(pattern)) if not Path(pattern).is_absolute() else []
+        matches: list[Path | Hub] = [path] if path.is_file() else []
+        if not matches and not Path(pattern).is_absolute():
+            matches = [*sorted(folder.glob(pattern))]
+        if not matches and (dataset := hub_id(pattern, folder)):
+            matches = [dataset]
         if not matches:
             raise EdgeError(f"{file}: no file {pattern!r} in {folder}", "paths in [data] are relative to edge.toml")
         found.extend(m for m in matches if m not in found)

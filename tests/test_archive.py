@@ -62,7 +62,7 @@ def test_same_files_same_bytes():
 
 def test_it_holds_every_part_and_no_weights():
     names = zipfile.ZipFile(BytesIO(archive.build())).namelist()
-    for part in ("edge/records.py", "edge/dialects/functiongemma.jinja", "edge/train/workers/lora.py", "edge/bench/agent.py",
+    for part in ("edge/records.py", "edge/dialects/functiongemma.jinja", "edge/train/workers/tune.py", "edge/bench/agent.py",
                  "edge/export/workers/gguf.py", "edge/devices/local.py"):  # fmt: skip
         assert part in names
     assert not [n for n in names if n.endswith((".safetensors", ".model", ".pyc"))]

@@ -33,7 +33,7 @@ def script(folder: Path, dependencies: str = "[]", extra: str = "") -> Path:
 
 
 def test_every_worker_and_runtime_names_exact_versions():
-    assert {"gguf", "quantise", "lora", "llama_cpp", "transformers"} <= {s.stem for s in environments.scripts()}
+    assert {"gguf", "quantise", "tune", "llama_cpp", "transformers"} <= {s.stem for s in environments.scripts()}
     for file in environments.scripts():
         it = environments.spec(file)
         assert it.pins, f"{file.name} has no .pins: make pins"
@@ -45,7 +45,7 @@ def test_every_worker_and_runtime_names_exact_versions():
 
 def test_scripts_with_equal_needs_share_an_environment():
     key = {s.stem: environments.spec(s).folder for s in environments.scripts()}
-    assert key["quantise"] == key["llama_cpp"] and key["lora"] == key["transformers"]
+    assert key["quantise"] == key["llama_cpp"] and key["tune"] == key["transformers"]
 
 
 def test_no_block_is_an_error(tmp_path):

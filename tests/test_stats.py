@@ -134,3 +134,69 @@ def test_paired_difference_covers(gain: float, loss: float) -> None:
 def test_median_covers_a_skewed_distribution() -> None:
     r = random.Random(3)
     assert covered(1500, lambda: stats.median(r.lognormvariate(0, 1) for _ in range(41)), 1.0) > 0.94
+
+
+# ---- the bootstrap
+
+
+def test_a_bootstrapped_share_is_as_wide_as_theory_says() -> None:
+    column = [(i % 4 > 0, 1) for i in range(400)]
+    (low, high), _ = interval(column)
+    half = 1.96 * math.sqrt(0.75 * 0.25 / 400)
+    assert (low, high) == (pytest.approx(0.75 - half, abs=0.01), pytest.approx(0.75 + half, abs=0.01))
+
+
+def test_rows_are_drawn_whole() -> None:
+    """Ten tokens of a row are right or wrong together: 400 tokens say no more than their 40 rows."""
+    together = [(10 * (i % 2), 10) for i in range(40)]
+    apart = [(i % 2, 1) for i in range(400)]
+    (low, high), _ = interval(together)
+    (low_apart, high_apart), _ = interval(apart)
+    assert (high - low) / (high_apart - low_apart) == pytest.approx(math.sqrt(10), rel=0.15)
+
+
+def test_differences_are_paired() -> None:
+    r = random.Random(4)
+    first = [(r.random() < 0.5, 1) for _ in range(300)]
+    second = [(a or i % 30 == 0, 1) for i, (a, _) in enumerate(first)]
+    _, (paired,) = stats.bootstrap({"a": first, "b": second}, [("a", "b")])
+    shuffled = r.sample(second, len(second))
+    _, (apart,) = stats.bootstrap({"a": first, "b": shuffled}, [("a", "b")])
+    assert paired is not None and apart is not None
+    assert paired[0] >= 0 and paired[1] - paired[0] < 0.4 * (apart[1] - apart[0])
+
+
+def test_the_same_seed_draws_the_same() -> None:
+    column = [(i % 3 == 0, 1) for i in range(50)]
+    assert stats.bootstrap({"a": column}) == stats.bootstrap({"a": column})
+    assert stats.bootstrap({"a": column}) != stats.bootstrap({"a": column}, seed=1)
+
+
+def test_what_has_no_rows_has_no_interval() -> None:
+    intervals, apart = stats.bootstrap({"none": [(0, 0)] * 5, "one": [(1, 1), *[(0, 0)] * 4]}, [("none", "one")])
+    assert intervals == {"none": None, "one": None} and apart == [None]
+    assert stats.bootstrap({}) == ({}, []) and stats.ratio([]) is None and stats.ratio([(0, 0)]) is None
+    with pytest.raises(ValueError, match="length"):
+        stats.bootstrap({"a": [(1, 1)], "b": []})
+
+
+def test_bootstrap_covers_a_ratio() -> None:
+    """Of rows with one to six arguments, of which those in long rows are more often wrong."""
+    r = random.Random(5)
+
+    def row() -> tuple[float, float]:
+        n = r.randint(1, 6)
+        return (sum(r.random() < 0.95 - 0.1 * n for _ in range(n)), n)
+
+    truth = sum(n * (0.95 - 0.1 * n) for n in range(1, 7)) / 21
+    hits = 0
+    for trial in range(200):
+        (low, high), _ = interval([row() for _ in range(80)], resamples=200, seed=trial)
+        hits += low <= truth <= high
+    assert hits / 200 > 0.9
+
+
+def interval(column: list[tuple[float, float]], **options: int) -> tuple[tuple[float, float], list[object]]:
+    found, apart = stats.bootstrap({"a": column}, **options)  # type: ignore[arg-type]
+    assert found["a"] is not None
+    return found["a"], list(apart)

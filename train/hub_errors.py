@@ -110,8 +110,8 @@ class _Case:
             )
         return MissingError(
             f"{self._name} is gated, and this login ({self._login}) has not been given access",
-            f"accept its terms on {self._page} with the account of that token; a fine-grained token also needs its permission for gated "
-            "repositories",
+            f"accept its terms on {self._page} with the account of that token; a fine-grained token also needs its "
+            "permission for gated repositories",
         )
 
     def _no_repository(self) -> EdgeError:

@@ -12,7 +12,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 QUIET = click.option("-q", "--quiet", is_flag=True, help="No progress.")
-DIALECT = click.option("--dialect", default="functiongemma", show_default=True, help="functiongemma or hermes.")
+DIALECT = click.option("--dialect", default="functiongemma", show_default=True, help="functiongemma, hermes or llama3.")
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
