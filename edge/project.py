@@ -96,7 +96,11 @@ KEYS: dict[str, dict[str, tuple[type, Any, str]]] = {
         ),
         "eval_rows": (int, 100, "held-out rows whose loss is looked at, from the top; 0 for none"),
         "eval_steps": (int, 0, "updates between two looks; 0 looks after each epoch"),
-        "spike": (float, 3.0, "stop at a loss so many times the usual one (and 2 above it); 0 never does"),
+        "spike": (
+            float,
+            3.0,
+            "stop at a loss so many times the usual one (and 2 above it; in the first epoch above guessing too); 0 never does",
+        ),
         "seed": (int, 0, "of shuffling and LoRA's start"),
         "threads": (int, 0, "CPU threads; 0 takes all cores"),
     },

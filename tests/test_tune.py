@@ -132,6 +132,18 @@ def test_a_row_that_makes_the_loss_jump_is_named(tmp_path):
         tune(tmp_path, [*rows, noise], batch_size=1, epochs=1, seed=seed, warmup=0.0)
 
 
+def test_rows_of_a_kind_that_comes_late_are_no_spike(tmp_path):
+    """Unlearned is not broken: in the first epoch a loss far above the usual one is let through unless guessing were better."""
+    rows = [*ROWS, *ROWS]
+    late = {**ROWS[0], "id": "late", "completion": "Sorry, none of my functions can open the attic.<end_of_turn>"}
+    for seed in range(100):
+        if batches.order([20] * len(rows) + [30], 1, 1, seed, 0).index(len(rows)) > 25:
+            break
+    tune(tmp_path, [*rows, late], batch_size=1, epochs=1, seed=seed, warmup=0.0)
+    found = losses(tmp_path / "out")
+    assert max(found[11:]) > 3 * sorted(found[:25])[12] + 2  # what would have been refused later
+
+
 def test_all_weights(tmp_path):
     told = tune(tmp_path, method="full", epochs=1, learning_rate=1e-4)
     assert told["trainable"] == told["parameters"] and not (tmp_path / "out" / "adapter").exists()

@@ -509,9 +509,19 @@ class Watch:
         if norm is not None and not math.isfinite(norm):
             return f"the gradient is not finite (norm {norm})"
         factor, past = self.run.options["spike"], self._history[-50:]
-        if factor and rows and len(past) >= HISTORY and loss > factor * statistics.median(past) + NATS:
+        if factor and rows and len(past) >= HISTORY and loss > self._highest(factor, statistics.median(past)):
             return f"the loss jumps to {loss:.2f}, from {statistics.median(past):.2f}"
         return None
+
+    def _highest(self, factor: float, usual: float) -> float:
+        """The loss above which an update is refused.
+
+        In the first pass rows are new, and batches of like length are often of one tool: the first of a tool that the base
+        doesn't know has a high loss and nothing wrong with it. There it must be worse than guessing as well.
+        """
+        guessing = math.log(self.trainer.model.config.vocab_size)
+        highest = factor * usual + NATS
+        return highest if len(self._history) >= self.trainer.an_epoch else max(highest, guessing)
 
     def after_update(self, step: int, epoch: float, control: Any) -> None:
         if self._due():
