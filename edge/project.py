@@ -235,8 +235,12 @@ class _Reader:
 
 
 def checked(table: str, key: str, value: Any, where: str) -> Any:
-    """A value as its key takes it. Raises EdgeError, which begins with `where`, for a wrong type or range."""
+    """A value as its key takes it. Raises EdgeError for a wrong type or range.
+
+    where: the file and line that it was read from, "" for an option.
+    """
     kind, _, meaning = KEYS[table][key]
+    named = f"{where}: {key} in [{table}]" if where else key
     if kind is float and type(value) is int:
         value = float(value)
     if type(value) is not kind or (isinstance(value, list) and not all(isinstance(v, str) and v for v in value)):
@@ -247,10 +251,10 @@ def checked(table: str, key: str, value: Any, where: str) -> Any:
             list: "a list of strings",
             bool: "true or false",
         }
-        raise EdgeError(f"{where}: {key} in [{table}] must be {names[kind]}, not {value!r}", f"{key}: {meaning}")
+        raise EdgeError(f"{named} must be {names[kind]}, not {value!r}", f"{key}: {meaning}")
     wrong = _wrong(key, value)
     if wrong:
-        raise EdgeError(f"{where}: {key} in [{table}] {wrong}", f"{key}: {meaning}")
+        raise EdgeError(f"{named} {wrong}", f"{key}: {meaning}")
     return value
 
 
@@ -278,7 +282,7 @@ def check_training(given: dict[str, Any]) -> dict[str, Any]:
     if unknown:
         raise EdgeError(f"no setting named {unknown[0]!r}", f"known: {', '.join(KEYS['train'])}")
     defaults = {key: default for key, (_, default, _) in KEYS["train"].items()}
-    return presets.resolve({key: checked("train", key, value, key) for key, value in given.items()}, defaults)
+    return presets.resolve({key: checked("train", key, value, "") for key, value in given.items()}, defaults)
 
 
 def valid_name(name: str, where: object) -> str:

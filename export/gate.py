@@ -28,6 +28,7 @@ from edge import archive, dialects, environments, records, renderers, tools
 from edge.bench import measure, runtimes, score, stats
 from edge.console import Console
 from edge.devices.local import Local
+from edge.dialects import Tool
 from edge.environments import Environment, Spec
 from edge.errors import EdgeError, GateError
 from edge.export import families
@@ -100,12 +101,19 @@ def set_limits(given: Sequence[str]) -> dict[str, Limits]:
 # --- what is asked ----------------------------------------------------------------------------------------------------
 
 
-def questions(rows: Path | None, dialect: str, count: int = ROWS, renderer: str = renderers.TRAINING) -> list[Json]:
+def questions(
+    rows: Path | None,
+    dialect: str,
+    count: int = ROWS,
+    renderer: str = renderers.TRAINING,
+    tools_file: Path | None = None,
+) -> list[Json]:
     """`rows`'s first, or without a file `own_rows`: {"id", "prompt", "expected", "messages", "tools"}.
 
-    renderer: whose prompts the checkpoint was tuned on (edge/renderers).
+    renderer: whose prompts the checkpoint was tuned on (edge/renderers). tools_file: for rows without their own (.py is run).
     """
-    return read_rows(rows, dialect, count, renderer) if rows else own_rows(dialect, count, renderer)
+    declared = tools.load(tools_file).tools if tools_file else []
+    return read_rows(rows, dialect, count, renderer, declared) if rows else own_rows(dialect, count, renderer)
 
 
 def own_rows(dialect: str, count: int = ROWS, renderer: str = renderers.TRAINING) -> list[Json]:
@@ -123,22 +131,34 @@ def own_rows(dialect: str, count: int = ROWS, renderer: str = renderers.TRAINING
     return found
 
 
-def read_rows(file: Path, dialect: str, count: int = ROWS, renderer: str = renderers.TRAINING) -> list[Json]:
-    """The first rows of a data file that declare their tools. Raises EdgeError if it has none that can be used."""
+def read_rows(
+    file: Path,
+    dialect: str,
+    count: int = ROWS,
+    renderer: str = renderers.TRAINING,
+    declared: Sequence[Tool] = (),
+) -> list[Json]:
+    """The first rows of a data file, written as training writes them. Raises EdgeError if it has none that can be used.
+
+    declared: the tools of rows that bring none.
+    """
     speak, found, reasons = dialects.get(dialect), [], Counter[str]()
-    for row in readers.read([file], [], speak, None):
+    for row in readers.read([file], list(declared), speak, readers.DEVELOPER):
         if isinstance(row, readers.Reject):
             reasons[row.reason] += 1
             continue
-        messages, declared = row.messages[:-1], row.tools or []
-        prompt = renderers.prompt(renderer, dialect, messages, declared)
+        messages, told = row.messages[:-1], list(declared) if row.tools is None else row.tools
+        prompt = renderers.prompt(renderer, dialect, messages, told)
         asked = {"id": row.id, "prompt": prompt, "expected": [c.to_json() for c in row.calls]}
-        found.append({**asked, "messages": messages, "tools": declared})
+        found.append({**asked, "messages": messages, "tools": told})
         if len(found) == count:
             break
     if not found:
         why = f": {reasons.most_common(1)[0][0]}" if reasons else ""
-        raise EdgeError(f"{file}: no usable rows{why}", "`edge data check` says what is wrong with each")
+        raise EdgeError(
+            f"{file}: no usable rows{why}",
+            "`edge data check` says what is wrong with each; tools of their own: --tools FILE",
+        )
     return found
 
 

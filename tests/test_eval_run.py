@@ -159,7 +159,7 @@ def _texts(file: Path) -> dict[str, str | None]:
 
 def test_a_stopped_evaluation_goes_on(tmp_path: Path) -> None:
     """Ctrl-C after the first batch: 130, and the rows that were answered are not answered again."""
-    rows, tools = project_rows(tmp_path, 90)
+    rows, tools = project_rows(tmp_path, 400)
     given = ["edge-tiny", "--data", rows, "--tools", tools, "--out", tmp_path / "out", "--max-tokens", "700"]
     command = [sys.executable, "-c", COMMAND, "eval", *map(str, given), "--threads", "1", "-q"]
     samples = tmp_path / "out" / "edge-tiny.samples"
@@ -172,14 +172,14 @@ def test_a_stopped_evaluation_goes_on(tmp_path: Path) -> None:
     _, told = host.communicate()
     assert host.returncode == 130, told
     kept = samples.read_text().splitlines()[1:]
-    assert 5 < len(kept) < 90
+    assert 5 < len(kept) < 400
     again = edge(*given, "--json", "-q")
     assert again.returncode == 0, again.stderr
     counts = [
         json.loads(line)["row"] for line in (tmp_path / "out" / "edge-tiny.tokens.jsonl").read_text().splitlines()[1:]
     ]
     done = {json.loads(line)["row"] for line in kept}
-    assert set(counts) == {f"eval.jsonl:{n}" for n in range(1, 91)} and all(counts.count(row) == 1 for row in done)
+    assert set(counts) == {f"eval.jsonl:{n}" for n in range(1, 401)} and all(counts.count(row) == 1 for row in done)
     made = json.loads(again.stdout)
     assert made["subjects"][0]["rows"]["missing"] == 0 and made["subjects"][0]["difference"] is None
     third = edge(*given)

@@ -101,6 +101,18 @@ def test_rows_of_a_file(tmp_path: Path) -> None:
         gate.read_rows(file, "functiongemma")
 
 
+def test_rows_without_tools_of_their_own_take_those_of_a_file(tmp_path: Path) -> None:
+    """Prompts as the tuning wrote them: the usual developer message and the tools in front."""
+    rows, declared = tmp_path / "rows.jsonl", tmp_path / "tools.py"
+    rows.write_text(json.dumps({"user_content": "ping it", "tool_name": "ping", "tool_arguments": "{}"}) + "\n")
+    declared.write_text('def ping():\n    """Pings."""\n')
+    (bare,) = gate.questions(rows, "functiongemma")
+    assert "declaration:" not in bare["prompt"]
+    (asked,) = gate.questions(rows, "functiongemma", tools_file=declared)
+    assert asked["expected"] == [{"name": "ping", "arguments": {}}]
+    assert "You are a model that can do function calling" in asked["prompt"] and "declaration:ping{" in asked["prompt"]
+
+
 CALL = functiongemma.completion(
     {"role": "assistant", "tool_calls": [{"type": "function", "function": {"name": "ping", "arguments": {}}}]}
 )

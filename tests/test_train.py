@@ -59,7 +59,7 @@ def test_every_value_of_a_preset_is_one_that_its_key_takes_and_has_a_reason(name
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"precision": "float16"}, "float16 is refused: Gemma 3's activations pass its largest number"),
+        ({"precision": "float16"}, "precision can't be float16: Gemma 3's activations pass its largest number"),
         ({"precision": "fp16"}, "can't be fp16"),
         ({"preset": "mobile"}, "must be mobile-actions or"),
         ({"method": "dora"}, "must be lora, qlora or full, not 'dora'"),

@@ -130,7 +130,7 @@ def resolve(given: Json, defaults: Json) -> Json:
 def wrong(key: str, value: Any) -> Optional[str]:
     """What is wrong with a value of the right type, if anything: "must be …"."""
     if key == "precision" and value in HALF:
-        return f"can't be {value}: {NO_HALF}"
+        return f"can't be {value}: {NO_HALF.removeprefix('float16 is refused: ')}"
     if key == "preset" and value not in PRESETS:
         return f"must be {' or '.join(PRESETS)}, not {value!r}"
     if key in CHOICES and value not in CHOICES[key]:

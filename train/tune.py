@@ -251,9 +251,9 @@ def refuse_half(base: Checkpoint) -> None:
 
 
 def refuse_qlora(method: str) -> None:
-    """Raises EdgeError for QLoRA without a CUDA GPU, before an environment is built for it."""
+    """Raises MissingError for QLoRA without a CUDA GPU, before an environment is built for it."""
     if method == "qlora" and not cuda_gpus():
-        raise EdgeError(
+        raise MissingError(
             "method qlora needs a CUDA GPU, and this machine shows none (nvidia-smi): bitsandbytes' 4 bits are made for it",
             'use method = "lora" (the weights of a 270M model take 1.1 GB), or tune where there is a CUDA GPU',
         )

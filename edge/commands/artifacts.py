@@ -125,7 +125,9 @@ def adopt(source: str, out: Path | None, name: str | None, file: str | None, bas
         made = importer.bring(source, wish, fetching.Client(console, builder.get))
         if isinstance(made, Artifact) and origin and not proving["unproven"]:
             exported = job.Exported([made], [])
-            asked = gate.questions(proving["rows"], origin.dialect, proving["count"], origin.renderer)
+            asked = gate.questions(
+                proving["rows"], origin.dialect, proving["count"], origin.renderer, proving["tools_file"]
+            )
             found = gate.proven(origin, lambda: [exported], asked, Path(made.path).parent, console, builder.get, limits)
             made = next(iter(found)).artifacts[0]
     findings = rules.check(made.path)

@@ -174,7 +174,7 @@ def _make(
         make: Callable[[], Iterable[Exported]]
         make = functools.partial(exporter, source, out=out, name=name, console=console, environment=builder.get)
         if not given["unproven"]:
-            asked = gate.questions(given["rows"], source.dialect, given["count"], source.renderer)
+            asked = gate.questions(given["rows"], source.dialect, given["count"], source.renderer, given["tools_file"])
             make = functools.partial(gate.proven, source, make, asked, out, console, builder.get, limits)
         made = list(make())
     _show([a for m in made for a in m.artifacts], [lack for m in made for lack in m.missing], given["as_json"])
