@@ -82,12 +82,12 @@ def main(request: dict[str, Any], reply: Any) -> dict[str, Any]:
     out, dialect = Path(request["out"]), dialects.get(request["dialect"])
     folder = checkpoint.inspect(request["checkpoint"])
     family = families.converted(folder)
-    families.plan(folder)  # what is missing would be filled with random weights
     chosen = _chosen(request["quantisations"])
     _check_disk(out, folder, chosen)
     reply.progress(None, None, "tokenizer")
     tokens = Tokens(folder, dialect)
     reply.progress(None, None, "weights")
+    families.plan(folder)  # what is missing would be filled with random weights
     _check_weights(folder, chosen)
     template, source = vocabulary.chat_template(folder, dialect.CHAT_TEMPLATE)
     stage = _stage(folder, template, out)
