@@ -23,6 +23,7 @@ import os
 import sys
 
 sys.path.insert(0, os.environ["EDGE_CODE"])
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # before torch: for a busy neighbour's sake
 
 from pathlib import Path
 from typing import Any

@@ -31,6 +31,7 @@ import os
 import sys
 
 sys.path.insert(0, os.environ["EDGE_CODE"])
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # before torch: for a busy neighbour's sake
 
 import json
 import math
