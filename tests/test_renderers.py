@@ -345,17 +345,18 @@ import os, sys
 sys.path.insert(0, os.environ["EDGE_CODE"])
 from pathlib import Path
 from edge import dialects
-from edge.export import checkpoint, litert
+from edge.export import checkpoint, families, litert
 from edge.export.workers import litertlm
 from edge.worker import serve
 
 def main(request, reply):
     folder = checkpoint.inspect(request["checkpoint"])
-    told = litertlm._metadata(litert.read_tokens(folder, dialects.get("functiongemma"), folder.config["vocab_size"]), 1024)
+    tokens = litert.read_tokens(folder, dialects.get("functiongemma"), folder.config["vocab_size"])
+    told = litertlm._metadata(tokens, 1024, families.GEMMA)
     told.ClearField("jinja_prompt_template")
     told.llm_model_type.function_gemma.use_template_for_fc_format = False
     target = Path(request["out"]) / "m.litertlm"
-    litertlm._build(target, told, folder.path / "tokenizer.model", request["model"], [])
+    litertlm._build(target, told, tokens, request["model"], [])
     return {}
 
 serve(main)

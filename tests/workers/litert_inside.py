@@ -33,9 +33,9 @@ def calls(loaded, case, max_tokens):
 
 
 def pieces(tokenizer, ids):
-    from edge.bench.runtimes.litert import Tokenizer
+    from edge.bench.runtimes.litert import SentencePiece
 
-    loaded = Tokenizer(tokenizer, Path(tokenizer).read_bytes())
+    loaded = SentencePiece(tokenizer, Path(tokenizer).read_bytes())
     return [loaded.decode(run) for run in ids]
 
 
