@@ -10,7 +10,8 @@ Requests, one a line, each with an `id`; every answer carries the same `id`:
     {"id", "do": "shutdown"}                                          -> {"ok": {}}, and ends; so does the end of input
 
 Errors are `{"error": {"kind", "message", "hint"}}` and leave the agent ready for the next request. It runs in the runtime's
-own environment and imports from `EDGE_CODE`.
+own environment and imports from `EDGE_CODE`, on a device also from `EDGE_SITE`, the packages pushed there. When its input ends, so
+does it.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import sys
 import threading
 from pathlib import Path
 
 sys.path.insert(0, os.environ["EDGE_CODE"])
+sys.path.insert(1, os.environ.get("EDGE_SITE", os.environ["EDGE_CODE"]))
 
 import importlib
 from typing import Any
@@ -31,6 +34,7 @@ from edge.bench import parity
 from edge.records import size_path
 from edge.worker import Reply, answer, peak_rss_bytes
 
+_GRACE_S = 10  # after the host is gone
 _REQUESTS = ("load", "run", "reference", "compare")
 
 
@@ -61,6 +65,7 @@ class Agent:
                 self._requests.put(request)
         self._cancelled.set()
         self._requests.put(None)
+        signal.alarm(_GRACE_S)  # a row that hangs in native code hears nothing: the kernel ends it
 
     def _load(self, request: dict[str, Any]) -> dict[str, Any]:
         runtime = importlib.import_module(f"edge.bench.runtimes.{request['runtime']}")

@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import datetime
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from edge.errors import EdgeError, WorkerCrash, from_json
 from edge.records import Json, Measurement, Sample
 from edge.worker import Channel
 
-_POLL_S = 0.02
 _ASKED = ("id", "prompt", "messages", "tools")  # of a row: what an agent is told, and not what would be right
 
 
@@ -197,7 +195,7 @@ class Session:
                     partial.add(Sample(**message["sample"]))
                     task(len(partial.samples), len(rows))
                 else:
-                    self._saw(message["ok"]["peak_rss_bytes"])
+                    self._saw(message["ok"]["peak_rss_bytes"])  # its own high-water mark
 
     def ask(self, request: Json) -> Json:
         """The answer to one request that has but one, such as "compare" (see bench/agent.py)."""
@@ -208,32 +206,27 @@ class Session:
     def _loaded(self) -> Iterator[Channel]:
         """An agent that has the subject in memory."""
         settings, subject = self._settings, self._subject
+        device = self._device
+        tokenizer = subject.tokenizer
         options = {
             "threads": settings.threads,
             "context": settings.context,
             "stop": list(settings.stop),
-            "tokenizer": str(subject.tokenizer) if subject.tokenizer else None,
+            "tokenizer": device.push(tokenizer, records.digest_file(tokenizer)) if tokenizer else None,
         }
-        load = {"do": "load", "runtime": settings.runtime, "path": str(subject.path), "options": options}
+        there = device.push(subject.path, subject.digest)
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        with self._log.open("wb") as log, self._agent(log) as agent:
-            for message in self._ask(agent, load):
+        with (
+            self._log.open("wb") as log,
+            device.agent(settings.runtime, there, options, self._environment, log) as agent,
+        ):
+            load = {"do": "load", "runtime": settings.runtime, "path": agent.path, "options": agent.options}
+            for message in self._ask(agent.channel, load):
                 self.facts = message["ok"]
-            yield agent
-
-    @contextlib.contextmanager
-    def _agent(self, log: Any) -> Iterator[Channel]:
-        script = Path(__file__).with_name("agent.py")
-        env = _runtime_environment(self._settings)
-        done = threading.Event()
-        with self._device.start(script, python=self._environment.python, log=log, env=env) as agent:
-            watch = threading.Thread(target=self._watch, args=(agent.pid, done), daemon=True)
-            watch.start()
             try:
-                yield agent
+                yield agent.channel
             finally:
-                done.set()
-                watch.join()
+                self._saw(agent.peak_rss_bytes())
 
     def _ask(self, agent: Channel, request: Json) -> Iterator[Json]:
         agent.send({"id": 1, **request})
@@ -251,19 +244,5 @@ class Session:
             if "ok" in message:
                 return
 
-    def _watch(self, pid: int, done: threading.Event) -> None:
-        """The peak as seen from outside; the process's own high-water mark is asked for at the end."""
-        try:
-            process = psutil.Process(pid)
-            while not done.wait(_POLL_S):
-                self._saw(process.memory_info().rss)
-        except psutil.Error:
-            pass  # it ended
-
     def _saw(self, rss: int | None) -> None:
         self.peak_rss_bytes = max(self.peak_rss_bytes or 0, rss or 0) or None
-
-
-def _runtime_environment(settings: Settings) -> dict[str, str]:
-    module = __import__(f"edge.bench.runtimes.{settings.runtime}", fromlist=["ENVIRONMENT"])
-    return dict(getattr(module, "ENVIRONMENT", {}))

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import platform
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 import psutil
 
-from edge.worker import Channel
+from edge import environments
+from edge.console import Console
+from edge.devices import Agent, Done
+from edge.worker import python_channel
 
 _THERMAL = ("coretemp", "k10temp", "cpu_thermal", "acpitz")
 
 
+AGENT = Path(__file__).resolve().parents[1] / "bench" / "agent.py"
+_POLL_S = 0.02
+
+
 class Local:
-    name = "local"
+    name = kind = "local"
 
     def __enter__(self) -> Local:
         return self
@@ -26,12 +39,44 @@ class Local:
     ) -> None:
         return None
 
-    def start(self, script: Path, *, python: Path, log: IO[bytes], env: dict[str, str]) -> Channel:
-        return Channel(script, python=python, log=log, env=env)
+    def run(self, argv: Sequence[str], timeout_s: float = 60.0) -> Done:
+        try:
+            done = subprocess.run(
+                argv, capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False
+            )
+        except subprocess.TimeoutExpired as late:
+            return Done(None, _text(late.stdout), _text(late.stderr))
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def push(self, path: Path, digest: str) -> str:
+        return str(path)
+
+    def pull(self, there: str, here: Path) -> None:
+        shutil.copy2(there, here)
+
+    @contextlib.contextmanager
+    def forward(self, port: int) -> Iterator[int]:
+        yield port
+
+    def lacks(self, runtime: str) -> str | None:
+        lack = environments.missing(environments.spec(environments.script(runtime)))
+        return f"needs {lack}" if lack else None
+
+    def environment(self, runtime: str, console: Console) -> environments.Environment:
+        return environments.ensure(environments.spec(environments.script(runtime)), console)
+
+    @contextlib.contextmanager
+    def agent(
+        self, runtime: str, path: str, options: dict[str, Any], environment: environments.Environment, log: IO[bytes]
+    ) -> Iterator[Agent]:
+        env = variables(runtime)
+        with python_channel(AGENT, python=environment.python, log=log, env=env) as channel, Watch(channel.pid) as watch:
+            yield Agent(channel, path, options, watch.peak)
 
     def facts(self) -> dict[str, Any]:
         return {
             "name": self.name,
+            "kind": self.kind,
             "model": _first_line("/sys/devices/virtual/dmi/id/product_name"),
             "cpu": _cpu_name() or platform.processor() or None,
             "machine": platform.machine(),
@@ -39,6 +84,7 @@ class Local:
             "logical_cores": psutil.cpu_count(),
             "memory_bytes": psutil.virtual_memory().total,
             "os": f"{platform.system()} {platform.release()}",
+            "features": _features(),
             "emulated": False,
         }
 
@@ -48,7 +94,63 @@ class Local:
             "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
             "temperature_c": _temperature(),
             "clock_hz": clock.current * 1e6 if clock and clock.current else None,
+            "throttled": None,
+            "energy_j": _energy(),
+            "available_bytes": psutil.virtual_memory().available,
         }
+
+
+class Watch:
+    """The memory of a process as seen from outside, sampled until the end of the `with`."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid, self._peak, self._done = pid, 0, threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def peak(self) -> int | None:
+        """Bytes; None if it ended before it was seen."""
+        return self._peak or None
+
+    def _watch(self) -> None:
+        with contextlib.suppress(psutil.Error):  # it ended
+            process = psutil.Process(self._pid)
+            while not self._done.wait(_POLL_S):
+                self._peak = max(self._peak, process.memory_info().rss)
+
+
+def variables(runtime: str) -> dict[str, str]:
+    """What a runtime wants in its environment's variables."""
+    module = importlib.import_module(f"edge.bench.runtimes.{runtime}")
+    return dict(getattr(module, "ENVIRONMENT", {}))
+
+
+def _text(output: bytes | str | None) -> str:
+    return output.decode(errors="replace") if isinstance(output, bytes) else output or ""
+
+
+def _features() -> list[str]:
+    """Of the processor, as the kernel names them; none where it does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return []
+    return next((sorted(line.split(":", 1)[1].split()) for line in lines if line.startswith(("flags", "Features"))), [])
+
+
+def _energy() -> float | None:
+    """Joules that the package has used since some moment, where the kernel lets a user read it (RAPL)."""
+    try:
+        return int(Path("/sys/class/powercap/intel-rapl:0/energy_uj").read_text()) / 1e6
+    except (OSError, ValueError):
+        return None
 
 
 def _cpu_name() -> str | None:

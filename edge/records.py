@@ -111,6 +111,18 @@ class Measurement:
     clock_after_hz: Optional[float] = None
     started_at: Optional[str] = None  # ISO 8601, UTC
     error: Optional[Json] = None  # {"kind", "message", "hint"}
+    # What `edge bench` adds; a measurement of `edge run` has none of it.
+    profile: Optional[str] = None  # "quick", "full", … (edge.bench.profiles)
+    loads: list[Json] = field(
+        default_factory=list
+    )  # {"load_s", "file_cache": "warm" or "cold", "round"} each time it was loaded
+    rates: list[Json] = field(
+        default_factory=list
+    )  # {"prefill_tokens", "prefill_s", "decode_tokens", "decode_s", "round"}
+    vitals: list[Json] = field(default_factory=list)  # {"at_s" since the start, "round", …} as edge.devices.VITALS
+    cpu_s: Optional[float] = None  # of the process that ran it, all threads, while it answered
+    energy_j: Optional[float] = None  # of the whole device while it answered, where it tells
+    cache_bytes: Optional[int] = None  # what the runtime wrote for itself beside or for the artifact
     schema: int = SCHEMA
 
 

@@ -32,6 +32,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, Callable, Optional
 
@@ -181,16 +182,30 @@ def run(
 
 
 class Channel:
-    """A process in a group of its own that reads requests and writes JSON lines. Its standard error goes to `log`."""
+    """A process in a group of its own that reads requests and writes JSON lines. Its standard error goes to `log`.
 
-    def __init__(self, script: PathLike, *, python: PathLike, log: IO[bytes], env: dict[str, str]) -> None:
-        self._name, self._log = Path(script).stem, Path(log.name)
+    Args:
+        command: of this machine; on a device it is the ssh that leads there.
+        name: what a message calls it.
+        guess: from how it ended (a status; negative: a signal) to what is likely and what to do, before our own guesses.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[PathLike],
+        *,
+        name: str,
+        log: IO[bytes],
+        env: dict[str, str],
+        guess: Callable[[int], Optional[EdgeError]] = lambda code: None,
+    ) -> None:
+        self._name, self._log, self._guess = name, Path(log.name), guess
         self._process = subprocess.Popen(
-            [str(python), "-I", "-X", "utf8", str(script)],
+            [str(word) for word in command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env={**clean_environment(), "EDGE_CODE": str(archive.path()), **env},
+            env=env,
             start_new_session=True,
         )
         self.pid = self._process.pid
@@ -250,12 +265,14 @@ class Channel:
             self._lines.put(line)
         self._lines.put(None)
 
-    def _crash(self) -> WorkerCrash:
+    def _crash(self) -> EdgeError:
         """What to say of a process that ended without a last word."""
         try:
             code = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             return WorkerCrash(f"{self._name} closed its output without a last word", f"the log is {self._log}")
+        if guessed := self._guess(code):
+            return guessed
         tail = tail_of(self._log)
         what, hint = f"{self._name} ended with status {code}", f"the log is {self._log}"
         if code < 0 or code > 128:
@@ -263,6 +280,13 @@ class Channel:
             what = f"{self._name} was ended by signal {number} ({_signal_name(number)})"
             hint = _GUESSES.get(number, hint)
         return WorkerCrash(what + (f"; it said last:\n{tail}" if tail else ""), hint)
+
+
+def python_channel(script: PathLike, *, python: PathLike, log: IO[bytes], env: dict[str, str]) -> Channel:
+    """A script in a Python of this machine, alone with the package's zip."""
+    command = [python, "-I", "-X", "utf8", script]
+    every = {**clean_environment(), "EDGE_CODE": str(archive.path()), **env}
+    return Channel(command, name=Path(script).stem, log=log, env=every)
 
 
 def clean_environment() -> dict[str, str]:
@@ -302,7 +326,7 @@ def _talk(
 ) -> Json:
     end = None if timeout_s is None else time.monotonic() + timeout_s
     log_path = desk / "worker.log"
-    with log_path.open("wb") as log, Channel(script, python=python, log=log, env=env) as channel:
+    with log_path.open("wb") as log, python_channel(script, python=python, log=log, env=env) as channel:
         channel.send(request)
         try:
             while True:

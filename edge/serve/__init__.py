@@ -1,0 +1,1 @@
+"""An artifact behind OpenAI's chat completions, for an app under development."""
