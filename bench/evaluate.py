@@ -23,8 +23,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from edge import dialects, environments, records, rows, tools
 from edge import project as projects
 from edge.bench import measure, mistakes
@@ -38,6 +36,7 @@ from edge.devices.local import Local
 from edge.dialects import Tool
 from edge.errors import EdgeError, from_json
 from edge.export import checkpoint as checkpoints
+from edge.locks import only_one
 from edge.project import Project
 from edge.records import Json, Measurement
 from edge.rows import Manner
@@ -104,7 +103,8 @@ def evaluate(
     target = Path(out) if out is not None else given.results / "eval" if given else Path("eval")
     spoken, every = _subjects(subjects, base, dialect, given, target, console)
     manner = Manner(spoken, developer or (given.developer if given else readers.DEVELOPER), _renderer(every, given))
-    with _only_one(target):
+    busy = EdgeError(f"another edge eval is at work in {target}", "wait for it, or give another --out")
+    with only_one(target / ".lock", busy):
         read = _read(data, Path(tools) if tools else None, trained_on, rows, manner, given, target, console)
         settings = _settings(every, max_tokens, threads, spoken, given)
         measured = _measure(every, settings, read, target, console)
@@ -189,20 +189,6 @@ def _settings(
         max_tokens=max_tokens or bench.get("max_tokens") or MAX_TOKENS,
         stop=dialects.get(dialect).STOP,
     )
-
-
-@contextlib.contextmanager
-def _only_one(out: Path) -> Iterator[None]:
-    out.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(out / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise EdgeError(f"another edge eval is at work in {out}", "wait for it, or give another --out") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 # --- the rows ---------------------------------------------------------------------------------------------------------

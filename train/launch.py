@@ -23,7 +23,7 @@ from typing import Any, Optional
 
 from edge.errors import WorkerCrash, from_json
 from edge.records import write_text
-from edge.worker import Reply, answer, peak_rss_bytes, tail_of
+from edge.worker import Reply, answer, peak_rss_bytes, serve, tail_of
 
 Json = dict[str, Any]
 _WATCH = "EDGE_RANK_WATCHES_INPUT"
@@ -111,7 +111,23 @@ class Silent:
     def send(self, *_: object) -> None: ...
 
 
-def serve_rank(main: Callable[[Json, Any], Json], file: Path) -> None:
+def work(script: Path) -> None:
+    """What a tuning worker is: the first process, or with a request's file as its argument one of several."""
+
+    def main(request: Json, reply: Any) -> Json:
+        if request["options"]["processes"] > 1 and "RANK" not in os.environ:
+            return launch(request, reply, script)
+        from edge.train import trainer
+
+        return trainer.train(request, reply)
+
+    if len(sys.argv) > 1:
+        _serve_rank(main, Path(sys.argv[1]))
+    else:
+        serve(main)
+
+
+def _serve_rank(main: Callable[[Json, Any], Json], file: Path) -> None:
     """One process of several: reads the request from a file."""
     voice = Reply()
     if os.environ.get(_WATCH):

@@ -6,20 +6,17 @@ are the folder that ships, `edge-tiny`, and the model card, which is written fro
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import filelock
 
 from edge import environments, worker
 from edge.bench.stats import proportion
 from edge.console import Console
 from edge.errors import EdgeError
 from edge.export import checkpoint as checkpoints
+from edge.locks import only_one
 from edge.records import Checkpoint, digest_file, digest_folder, read_json, save, write_text
 from edge.train.scratch import rounding
 
@@ -53,7 +50,9 @@ def make(
         request["start"] = str(model.resolve())
     if out.is_dir() and any(out.iterdir()) and not (out / "config.json").is_file():
         raise EdgeError(f"{out}: what is there is no model, and would be replaced", "give a new or an empty folder")
-    with _only_one(out) as desk:
+    desk = out.absolute().with_name(f"{out.absolute().name}.worker")  # see edge/worker.py
+    busy = EdgeError(f"{out}: another training is at work there", "wait for it, or give another folder")
+    with only_one(desk / ".lock", busy):
         training = _trained(out, desk, request)
         if training is None:
             training = _run("tiny", request, out, console, f"training {out.name}", keep_partial=True)
@@ -63,22 +62,6 @@ def make(
         write_text(out / "CARD.md", card(out, training, scores))
         save(Checkpoint(digest_folder(out), ".", "functiongemma", source="edge-tiny"), out / "checkpoint.json")
     return {"training": training, "scores": scores}
-
-
-@contextlib.contextmanager
-def _only_one(out: Path) -> Iterator[Path]:
-    """The worker's desk beside `out` (see `edge/worker.py`), for one training at a time."""
-    desk = out.absolute().with_name(f"{out.absolute().name}.worker")
-    desk.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(desk / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise EdgeError(f"{out}: another training is at work there", "wait for it, or give another folder") from None
-    try:
-        yield desk
-    finally:
-        lock.release()
 
 
 def _trained(out: Path, desk: Path, request: Json) -> Json | None:
@@ -135,6 +118,7 @@ def card(folder: Path, training: Json, scores: Json, note: str = "") -> str:
     return _CARD.format(
         **{key: training[key] for key in ("parameters", "steps", "examples", "seed", "threads", "device")},
         start=_STARTS.get(training["start"], f"going on from the model {training['start']}"),
+        repeat=_repeat(training),
         note=f"\n{note}\n" if note else "",
         minutes=training["minutes"],
         cpu_minutes=training["cpu_minutes"],
@@ -149,6 +133,13 @@ def card(folder: Path, training: Json, scores: Json, note: str = "") -> str:
         rule="|---" * (4 + len(training["curve"][0]["scores"]) if training["curve"] else 4) + "|",
         digests="\n".join(f"| `{f.name}` | {f.stat().st_size:,} | `{digest_file(f)}` |" for f in files),
     )
+
+
+def _repeat(training: Json) -> str:
+    if training["start"] in _STARTS:
+        return "To repeat it: `edge tiny train`. It then"
+    how = f"--from MODEL --seed {training['seed']} --steps {training['steps']}"
+    return f"To repeat it, with that model: `edge tiny train OUT {how}`. It then"
 
 
 def table(scores: Json) -> str:
@@ -186,7 +177,7 @@ Every sixth layer is global. Tied embeddings, bfloat16. SentencePiece BPE with b
 
 {examples:,} examples in {steps:,} steps {start}, {minutes:.0f} minutes ({device}, {threads} threads, {cpu_minutes:.0f}
 CPU minutes), seed {seed}: `train/workers/tiny.py` says how, `train/scratch/` has the parts, `train/generator.py` and
-`train/toolset/` say what from. To repeat it: `edge tiny train`. It then sees the same rows in
+`train/toolset/` say what from. {repeat} sees the same rows in
 the same order; rounding differs between machines and grows, so expect scores like these, not the same bytes.
 {note}
 ## Scores

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from edge import environments, records
 from edge.bench import measure
 from edge.bench.score import Score, score
 from edge.bench.stats import paired_difference, proportion
+from edge.bench.suites import run
 from edge.console import Console
 from edge.devices.local import Local
 from edge.dialects import functiongemma
@@ -152,8 +152,4 @@ def _parse(arguments: list[str] | None) -> Any:
 
 
 if __name__ == "__main__":
-    try:
-        raise SystemExit(main())
-    except EdgeError as error:
-        print(f"{error.message}\n{error.hint or ''}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
+    run(main)

@@ -15,11 +15,11 @@ from __future__ import annotations
 import argparse
 import platform
 import statistics
-import sys
 from pathlib import Path
 from typing import Any
 
 from edge import environments, records, worker
+from edge.bench.suites import run
 from edge.console import Console
 from edge.devices.local import Local
 from edge.dialects import functiongemma
@@ -197,8 +197,4 @@ def _parse(arguments: list[str] | None) -> Any:
 
 
 if __name__ == "__main__":
-    try:
-        raise SystemExit(main())
-    except EdgeError as error:
-        print(f"{error.message}\n{error.hint or ''}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
+    run(main)

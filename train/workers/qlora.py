@@ -21,26 +21,11 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, os.environ["EDGE_CODE"])
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as tune.py
 
 from edge.train import launch
 
-
-def main(request: dict[str, Any], reply: Any) -> dict[str, Any]:
-    if request["options"]["processes"] > 1 and "RANK" not in os.environ:
-        return launch.launch(request, reply, Path(__file__))
-    from edge.train import trainer
-
-    return trainer.train(request, reply)
-
-
 if __name__ == "__main__":
-    from edge.worker import serve
-
-    if len(sys.argv) > 1:
-        launch.serve_rank(main, Path(sys.argv[1]))
-    else:
-        serve(main)
+    launch.work(Path(__file__))
