@@ -148,15 +148,14 @@ def _subjects(
 
 def _given_base(base: str | Path, out: Path, dialect: str, console: Console) -> Path:
     """A folder, the embedded model's, or a hub model, which is fetched once into `out`."""
-    from edge.train import fetching, hub
+    from edge.train import bases, fetching
 
     folder = candidates.folder_of(base)
     if folder.is_dir():
         return folder
-    if not hub.parse(str(base)):
-        raise EdgeError(f"{base}: no such folder, and no hub id", "give edge-tiny, a folder, or owner/name[@revision]")
     with contextlib.closing(environments.Builder(console)) as builder:
-        return Path(fetching.fetch(str(base), out, dialect, fetching.Client(console, builder.get)).path)
+        client = fetching.Client(console, builder.get)
+        return Path(bases.find(str(base), Path(), out, dialect, client).path)
 
 
 def _project_base(project: Project, console: Console) -> Path:

@@ -25,13 +25,13 @@ from edge.console import Console
 from edge.devices.local import Local
 from edge.environments import Builder, Spec
 from edge.errors import EdgeError, MissingError
-from edge.export import checkpoint, everything, families, gguf, job
+from edge.export import checkpoint, everything, families, gguf
 from edge.export.job import Exported
 from edge.export.quantisations import parse_all
 from edge.kept import DONE
-from edge.project import EMBEDDED, RUNTIMES, Project
+from edge.project import RUNTIMES, Project
 from edge.records import Artifact, Checkpoint, Json, Measurement, Report
-from edge.train import fetching, hub, readers
+from edge.train import bases, fetching, readers
 from edge.train import tune as tuning
 from edge.train.data import datasets
 from edge.train.readers import Reject, Row
@@ -194,20 +194,9 @@ def _say_counts(
 
 
 def find_base(project: Project, console: Console, builder: Builder) -> Checkpoint:
-    """The embedded model, a folder, or a hub model (fetched once into `build/base`)."""
-    if project.base == EMBEDDED:
-        folder = Path(readers.__file__).parents[1] / EMBEDDED
-        return job.read_checkpoint(folder, project.dialect, EMBEDDED)
-    local = project.folder / Path(project.base).expanduser()
-    if local.is_dir():
-        return job.read_checkpoint(local, project.dialect, project.base)
-    if not hub.parse(project.base):
-        raise EdgeError(
-            f"{project.file}: base {project.base!r} is no folder and no hub id",
-            f"use {EMBEDDED}, a folder, or owner/name[@revision]",
-        )
+    """What [model] names; of the hub it is fetched into `build/base`."""
     client = fetching.Client(console, builder.get, project.folder)
-    return fetching.fetch(project.base, project.build / "base", project.dialect, client)
+    return bases.find(project.base, project.folder, project.build / "base", project.dialect, client)
 
 
 def refuse_full_disk(project: Project, base: Checkpoint) -> None:

@@ -31,12 +31,13 @@ from edge.export import checkpoint as checkpoints
 from edge.export import gate, job
 from edge.records import Checkpoint, Json
 from edge.renderers import jinja, token_ids
-from edge.train import presets, readers
+from edge.train import bases, fetching, presets, readers
 from edge.train.data import datasets
 from edge.train.trainer import LAST_GOOD, SAY
 
 CODE = tuple(
-    f"edge/train/{name}.py" for name in ("trainer", "encode", "batches", "device", "memory", "metrics", "carry")
+    f"edge/train/{name}.py"
+    for name in ("trainer", "encode", "batches", "device", "memory", "metrics", "watch", "carry")
 )
 HALF_VARIABLE = "FG_USE_FP16"  # the Korean guide's switch
 TEMPLATE_ROWS = 4
@@ -155,7 +156,8 @@ def tune_files(
     declared = tools.load(tools_file).tools if tools_file else []
     manner = rows.Manner(dialect, readers.DEVELOPER if developer is None else developer or None, renderer)
     with contextlib.closing(environments.Builder(console)) as builder:
-        checkpoint = _base(base, out, dialect, console, builder)
+        client = fetching.Client(console, builder.get)
+        checkpoint = bases.find(base, Path(), out.with_name(f"{out.name}.base"), dialect, client)
         if Path(checkpoint.path).resolve() == out.resolve():
             raise EdgeError(f"{out}: that is the base's own folder", "give another --out")
         rows.say_renderer(manner, console)
@@ -164,23 +166,6 @@ def tune_files(
         facts = {**given.facts, "tools_file": str(tools_file) if tools_file else None}
         given = Rows(given.training, given.watched, facts)
         return tune(checkpoint, given, options, out, out.resolve().name, console, builder.get, renderer)
-
-
-def _base(base: str, out: Path, dialect: str, console: Console, builder: environments.Builder) -> Checkpoint:
-    from edge.project import EMBEDDED
-    from edge.train import fetching, hub
-    from edge.train.tiny import SHIPPED
-
-    if base == EMBEDDED:
-        return job.read_checkpoint(SHIPPED, dialect, EMBEDDED)
-    folder = Path(base).expanduser()
-    if folder.is_dir():
-        return job.read_checkpoint(folder, dialect, base)
-    if not hub.parse(base):
-        raise EdgeError(
-            f"{base}: no such folder, and no hub id", f"give {EMBEDDED}, a folder, or owner/name[@revision]"
-        )
-    return fetching.fetch(base, out.with_name(f"{out.name}.base"), dialect, fetching.Client(console, builder.get))
 
 
 def _write(
