@@ -60,15 +60,39 @@ JOIN = {
         ". ",
     ],
     ("en", True): [", plus ", ", and after that ", ". Next, ", " as well as "],
-    ("ko", False): [" 그리고 ", ", 그리고 ", ". 그리고 ", ", ", ". ", " 그다음에 "],
+    ("ko", False): [
+        " 그리고 ",
+        ", 그리고 ",
+        ". 그리고 ",
+        ", ",
+        ". ",
+        " 그다음에 ",
+        " 그리고 또 ",
+        ". 또 ",
+        ", 그다음 ",
+        ". 그 후에 ",
+        ", 이어서 ",
+        ". 추가로 ",
+    ],
     ("ko", True): [" 그런 다음 ", ". 그러고 나서 "],
 }
 
 # How one goes on after an answer, and how one asks for the same again, with another argument.
 NEXT = ["thanks! ", "great, ", "thank you. ", "nice, ", "ok, ", "perfect. ", "good, ", "next: ", "alright, "]
 NEXT_FAILED = ["ok, ", "hm, ", "never mind. ", "too bad. ", "alright, ", "well, "]
-NEXT_KO = ["고마워. ", "좋아, ", "이제 ", "다음은 ", "그럼 "]
-NEXT_FAILED_KO = ["그래? ", "그럼 ", "괜찮아. ", "음, "]
+NEXT_KO = [
+    "고마워. ",
+    "좋아, ",
+    "이제 ",
+    "다음은 ",
+    "그럼 ",
+    "감사합니다. ",
+    "잘했어, ",
+    "오케이, ",
+    "좋네요. ",
+    "그리고 ",
+]
+NEXT_FAILED_KO = ["그래? ", "그럼 ", "괜찮아. ", "음, ", "알았어, ", "아쉽네. ", "할 수 없지, ", "아 그래, "]
 AGAIN = {
     ("en", False): [
         "the same again, but {clause}",
@@ -91,6 +115,13 @@ AGAIN = {
         "똑같이, {clause}한 번 더 (해줘|해주세요)",
         "이번엔 {clause}해줘",
         "같은 거 {clause}또 해줘",
+        "한 번 더, {clause}해 (줘|주세요)",
+        "{clause}바꿔서 다시 (해줘|해 줄 수 있어?|부탁해요)",
+        "방금 거 {clause}다시 (해줘|해줄래?)",
+        "이번에는 {clause}(해 줄 수 있어?|해 주세요|할래)",
+        "{clause}같은 걸로 한 번 더 (해줘|부탁해요)",
+        "또 한 번, {clause}해줘",
+        "그거 {clause}다시 (하고 싶어|해줘)",
     ],
     ("ko", True): ["아까처럼 {clause}부탁해", "{clause}반복해 (줘|주세요)"],
 }

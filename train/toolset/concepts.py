@@ -49,6 +49,10 @@ _SHORT = {
     "<set>": "(set|change|adjust|put)",
     "<show>": "(show|tell|give) me",
     "<줘>": "(줘| 줘|주세요| 주세요|줄래| 줄래?|줄 수 있어?)",
+    # Only for patterns of training: more ways to end a request, from an order to a wish.
+    "<줄래>": "(줘| 줘|줘요| 줄래?|줄래요?|주세요| 주세요|주라|줄 수 있어?| 줄 수 있을까?| 줄 수 있나요?|주실 수 있나요?"
+    "| 주시겠어요?|주실래요?| 주면 안 될까?|주면 좋겠어|줬으면 좋겠어| 줬으면 해|주면 고맙겠어|주면 돼)",
+    "<부탁>": "(부탁|부탁해|부탁해요|부탁드려요|부탁합니다|부탁할게|부탁드립니다)",
 }
 
 # A pattern that always starts with one of these can follow any of the openings.
