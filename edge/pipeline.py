@@ -26,6 +26,7 @@ from edge.devices.local import Local
 from edge.environments import Builder, Spec
 from edge.errors import EdgeError, MissingError
 from edge.export import checkpoint, everything, families, gguf
+from edge.export.handoff import after_run
 from edge.export.job import Exported
 from edge.export.quantisations import parse_all
 from edge.kept import DONE
@@ -45,6 +46,7 @@ class Outcome:
     files: dict[str, str]
     artifacts: list[Artifact]
     missing: list[Json] = field(default_factory=list)
+    handoffs: list[str] = field(default_factory=list)  # folders, if [handoff] names targets
 
 
 def run(
@@ -81,7 +83,30 @@ def run(
         for found in others:
             bench.measure_all(found.artifacts, tuned, runtime)
         made += others
-        return finish(project, data, bench.measurements, made, missing)
+        outcome = finish(project, data, bench.measurements, made, missing)
+        if project.handoff.get("targets"):
+            _hand_over(project, tuned, data, outcome, console, builder, show)
+        return outcome
+
+
+def _hand_over(
+    project: Project,
+    tuned: Checkpoint,
+    data: Data,
+    outcome: Outcome,
+    console: Console,
+    builder: Builder,
+    show: Callable[[Outcome], None] | None,
+) -> None:
+    """What [handoff] asks for. Raises the first refusal, after what else there is was written and shown."""
+    done, failed = after_run.hand_over(
+        project, tuned, outcome.artifacts, data.rows, outcome.report.cells, console, builder.get
+    )
+    outcome.handoffs = [str(d.folder) for d in done]
+    if failed:
+        if show:
+            show(outcome)
+        raise failed[0]
 
 
 def _gguf(project: Project, tuned: Checkpoint, data: Data, console: Console, builder: Builder) -> Exported:
@@ -167,6 +192,13 @@ def read_data(project: Project, console: Console) -> Data:
         "shared_with_training": len(shared),
         "tools": len(toolbox.tools),
         "datasets": datasets.facts([*project.train, *project.eval]),
+        "files": {
+            str(file.relative_to(project.folder) if file.is_relative_to(project.folder) else file): records.digest_file(
+                file
+            )
+            for file in [*project.train, *project.eval, project.tools]
+            if isinstance(file, Path)
+        },
         "unseen_tools": unseen,
     }
     return Data(folder / "train.jsonl", folder / "eval.jsonl", workload, counts)

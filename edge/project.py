@@ -6,7 +6,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import tomllib
 from edge import dialects, renderers
 from edge.bench.runtimes import READS
 from edge.errors import EdgeError
-from edge.export import onnx_model, quantisations, tflite
+from edge.export import handoff, onnx_model, quantisations, tflite
 from edge.train import presets
 from edge.train.data.datasets import Hub, hub_id
 from edge.train.readers import DEVELOPER
@@ -121,7 +121,21 @@ KEYS: dict[str, dict[str, tuple[type, Any, str]]] = {
         "chat": (bool, True, "measure .litertlm also as apps run it: LiteRT-LM writes the prompts and reads the calls"),
         "runtime": (str, "auto", "llama_cpp, xllamacpp, or auto: the first that this machine can run"),
     },
+    "handoff": {
+        "targets": (list, [], "whom `edge run` ends with a folder for: flutter, android, ollama"),
+        "artifact": (
+            str,
+            "auto",
+            "a quantisation or a file's name; auto: the smallest proven one that the target loads",
+        ),
+        "package": (str, "flutter_edge_ai", "of Flutter: flutter_edge_ai (2.x) or flutter_gemma (1.x)"),
+        "url": (str, "", "where an app will download the model; empty: it is an asset"),
+        "accept": (str, "", "why what speaks against handing over doesn't count; the contract keeps it"),
+        "notices": (list, [], "licence sentences besides the model's own"),
+        "sign": (str, "", "a minisign secret key, to sign the contracts with"),
+    },
 }
+HANDOFF_PACKAGES = ("flutter_edge_ai", "flutter_gemma")
 
 
 @dataclass(frozen=True)
@@ -143,6 +157,7 @@ class Project:
     importance: bool
     cache: int
     bench: dict[str, Any]
+    handoff: dict[str, Any] = field(default_factory=dict)  # [handoff]
 
     @property
     def folder(self) -> Path:
@@ -176,6 +191,13 @@ def load(path: Path) -> Project:
         if values["export"][name]:
             weighed = {"importance": values["export"]["importance"]} if name == "gguf" else {}
             parse_all(values["export"][name], **weighed)
+    for target in values["handoff"]["targets"]:
+        formats = handoff.target(target).FORMATS
+        if not any(values["export"][name] for name in formats):
+            raise EdgeError(
+                f"{file}: [handoff] names {target}, and [export] asks for nothing that it loads",
+                f"add {' or '.join(formats)} to [export]",
+            )
     return Project(
         file=file,
         name=valid_name(values["project"]["name"], file),
@@ -192,6 +214,7 @@ def load(path: Path) -> Project:
         importance=values["export"]["importance"],
         cache=values["export"]["cache"],
         bench=values["bench"],
+        handoff=values["handoff"],
     )
 
 
@@ -271,6 +294,10 @@ def _wrong(key: str, value: Any) -> str | None:
     told = presets.wrong(key, value)
     if told:
         return told
+    if key == "targets" and isinstance(value, list) and (other := [v for v in value if v not in handoff.TARGETS]):
+        return f"must be of {', '.join(handoff.TARGETS)}, not {other[0]!r}"
+    if key == "package" and value not in HANDOFF_PACKAGES:
+        return f"must be {' or '.join(HANDOFF_PACKAGES)}, not {value!r}"
     if key == "runtime" and value not in ("auto", *RUNTIMES):
         return f"must be auto, {' or '.join(RUNTIMES)}, not {value!r}"
     return "must not be empty" if value == "" or (value == [] and key not in PARSERS) else None

@@ -1,7 +1,7 @@
 """Ollama with `RENDERER functiongemma`. It writes the start token itself.
 
-Its own sentence follows the system text on a line of its own, unless the system text is that sentence; properties are
-sorted by bytes; enum, items and nested properties are dropped; a response is one text without a key.
+Its own sentence follows the system text on a line of its own; of a system text that is that sentence only the line break
+follows. Properties are sorted by bytes; enum, items and nested properties are dropped; a response is one text without a key.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _WAY = writing.Way(order=writing.by_bytes, values=writing.by_bytes, shallow=True
 
 def render(messages: list[Message], tools: list[Tool], template: str = "") -> str:
     text, rest = writing.split(messages, tools)
-    if tools and text != SENTENCE:
-        text = f"{text}\n{SENTENCE}" if text else SENTENCE
+    if tools:
+        text = f"{text}\n{'' if text == SENTENCE else SENTENCE}" if text else SENTENCE
     declarations = "".join(_WAY.declaration(tool) for tool in tools)
     developer = f"<start_of_turn>developer\n{text}{declarations}<end_of_turn>\n" if text or tools else ""
     return f"<bos>{developer}{_WAY.turns(rest, _response)}"

@@ -42,7 +42,9 @@ class Job:
     stop_tokens: list[str]
     system: str  # the developer message of training
     contract: Json  # contract.json as it will be written
-    options: dict[str, Any]  # of the command: {"package": "flutter_edge_ai" | "flutter_gemma", "download_url": str | None, …}
+    options: dict[
+        str, Any
+    ]  # of the command: {"package": "flutter_edge_ai" | "flutter_gemma", "download_url": str | None, …}
 
 
 class Target(Protocol):
