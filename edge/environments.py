@@ -58,6 +58,7 @@ _RUNNING: set[subprocess.Popen[bytes]] = set()  # uv, and the compilers under it
 MARKER = "edge-environment.json"
 _BLOCK = re.compile(r"^# /// script\n((?:#(?: .*)?\n)+)# ///$", re.MULTILINE)
 _FOLDERS = ("train/workers", "export/workers", "bench/runtimes")  # where scripts with environments live
+_SERVE = "serve"  # and in the package itself
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,8 @@ def scripts() -> list[Path]:
     """Every script that has an environment of its own: workers and runtimes."""
     package = Path(edge.__file__).resolve().parent
     root = package if (package / "train").is_dir() else package.parent
-    found = [f for folder in _FOLDERS for f in sorted((root / folder).glob("*.py"))]
+    folders = [*(root / folder for folder in _FOLDERS), package / _SERVE]
+    found = [f for folder in folders for f in sorted(folder.glob("*.py"))]
     return [f for f in found if _BLOCK.search(f.read_text(encoding="utf-8"))]
 
 

@@ -79,6 +79,7 @@ class Sample:
     call_s: Optional[float] = None  # the whole call, tokenising included
     stop: Optional[str] = None  # the token that ended it, or "length"
     error: Optional[str] = None
+    round: Optional[int] = None  # of `edge bench`, which may answer a row several times: its first sample is scored
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ from edge.errors import EdgeError
 from edge.records import Json
 from edge.schemas import Read, Reading, normalise
 
+Function = Callable[..., Any]
+
 
 def from_function(function: Callable[..., Any]) -> Read:
     """The tool that a Python function's signature and Google-style docstring declare. Raises EdgeError."""
@@ -263,40 +265,48 @@ def _flow(lines: list[str]) -> str:
 
 def read_module(file: Path) -> list[Read]:
     """Run the file and read `TOOLS`, or else its public functions, in their order."""
+    with running(file) as declared:
+        return [read for read, _ in declared]
+
+
+@contextlib.contextmanager
+def running(file: Path) -> Iterator[list[tuple[Read, Optional[Function]]]]:
+    """The same, each with its function, which may be called until the `with` ends; None for what is declared as JSON."""
     with _module(file) as module:
         listed = getattr(module, "TOOLS", None)
         if listed is None:
-            return _public(module)
+            yield [(from_function(function), function) for function in _public(module)]
+            return
         if not isinstance(listed, (list, tuple)):
             raise EdgeError(f"{file}: TOOLS is no list", "write TOOLS = [function, …]")
-        return [_listed(item, f"{file}, TOOLS[{n}]") for n, item in enumerate(listed)]
+        yield [_listed(item, f"{file}, TOOLS[{n}]") for n, item in enumerate(listed)]
 
 
-def _listed(item: Any, where: str) -> Read:
+def _listed(item: Any, where: str) -> tuple[Read, Optional[Function]]:
     if isinstance(item, dict):
-        return normalise(item, where)
+        return normalise(item, where), None
     if not inspect.isfunction(item):
         raise EdgeError(f"{where}: {item!r} is no function", "list plain functions, or OpenAI function objects")
-    return from_function(item)
+    return from_function(item), item
 
 
-def _public(module: types.ModuleType) -> list[Read]:
+def _public(module: types.ModuleType) -> list[Function]:
     own = {
         name: value
         for name, value in vars(module).items()
         if not name.startswith("_") and inspect.isfunction(value) and value.__module__ == module.__name__
     }
-    read = []
+    found: list[Function] = []
     for name, function in own.items():
         if function.__name__ == name:
-            read.append(from_function(function))
+            found.append(function)
         elif own.get(function.__name__) is not function:  # else a second name for the same function
             # A decorator without functools.wraps hides a function's name and types: guessing them would be wrong.
             raise EdgeError(
                 f"{module.__file__}, function {name}: is really a function called {function.__name__!r}",
                 "use functools.wraps in its decorator, a leading underscore, or a list TOOLS = […]",
             )
-    return read
+    return found
 
 
 @contextlib.contextmanager

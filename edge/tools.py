@@ -15,19 +15,21 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Callable
 
+from edge import signatures
 from edge.calls import Call
 from edge.dialects import Dialect, Finding, Tool
 from edge.errors import EdgeError
 from edge.records import Json, PathLike, read_json, read_lines
 from edge.schemas import Read, is_of, normalise, shown
-from edge.signatures import from_function, read_module
+from edge.signatures import Function, from_function, read_module
 
-__all__ = ["Read", "Toolbox", "check", "from_function", "load", "normalise", "undescribed", "validate_call"]
+__all__ = ["Read", "Toolbox", "check", "from_function", "load", "normalise", "running", "undescribed", "validate_call"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,26 @@ def load(path: PathLike) -> Toolbox:
         raise EdgeError(f"{file}: tools are read from {', '.join(readers)} files")
     if not file.is_file():
         raise EdgeError(f"{file}: no such file", "write the tools there, or correct the path")
-    read = readers[file.suffix.lower()](file)
+    return _toolbox(file, readers[file.suffix.lower()](file))
+
+
+@contextmanager
+def running(path: PathLike) -> Iterator[tuple[Toolbox, dict[str, Function]]]:
+    """The tools of a `.py` file, run once, and the functions behind them, to be called until the `with` ends.
+
+    A tool that the file declares as JSON has none. Raises EdgeError.
+    """
+    file = Path(path)
+    if file.suffix.lower() != ".py":
+        raise EdgeError(f"{file}: declares tools and holds no functions to run", "give the .py file that does")
+    if not file.is_file():
+        raise EdgeError(f"{file}: no such file", "write the tools there, or correct the path")
+    with signatures.running(file) as declared:
+        box = _toolbox(file, [read for read, _ in declared])
+        yield box, {read[0]["function"]["name"]: function for read, function in declared if function}
+
+
+def _toolbox(file: Path, read: list[Read]) -> Toolbox:
     if not read:
         raise EdgeError(f"{file}: declares no tools", "a tool is a public function, or one object of a JSON list")
     names = Counter(tool["function"]["name"] for tool, _ in read)

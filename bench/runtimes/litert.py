@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import random
 import tempfile
 import time
 import zipfile
@@ -30,6 +31,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from edge.bench.runtimes import Heard
 from edge.errors import EdgeError, WorkerError
 from edge.export import inspect
 from edge.export.inspect import litertlm, task
@@ -81,6 +83,27 @@ class Model:
         for row in rows:
             yield {"row": row["id"], **self._call(row["prompt"], max_tokens)}
 
+    def answer(self, row: dict[str, Any], max_tokens: int, heard: Heard) -> dict[str, Any]:
+        return {"row": row["id"], **self._call(row["prompt"], max_tokens, heard)}
+
+    def ids(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text)
+
+    def rates(self, prefill: int, decode: int) -> dict[str, Any]:
+        """Random ids into an empty cache, then tokens one by one after them, whatever they are."""
+        if prefill + decode > self.context:
+            raise EdgeError(f"no room for {prefill} and {decode} tokens in a context of {self.context}", "ask for less")
+        ids = random.Random(0).choices(range(self._graph.vocabulary), k=prefill)
+        state = self._graph.start()
+        started = time.monotonic()
+        self._graph.fill(state, ids)
+        fed = time.monotonic()
+        token = ids[-1] if ids else 0
+        for n in range(decode):
+            token = int(self._graph.step(state, token, prefill + n).argmax())
+        end = time.monotonic()
+        return {"prefill_tokens": prefill, "prefill_s": fed - started, "decode_tokens": decode, "decode_s": end - fed}
+
     def logits(self, ids: list[int], at: list[int]) -> Any:
         """The whole text is prefilled; then a decode step at each place looks at what lies before it, and only at that."""
         import numpy as np
@@ -89,7 +112,7 @@ class Model:
         self._graph.fill(state, ids)
         return np.stack([self._graph.step(state, ids[n], n) for n in at]).astype(np.float32)
 
-    def _call(self, prompt: str, max_tokens: int) -> dict[str, Any]:
+    def _call(self, prompt: str, max_tokens: int, heard: Heard | None = None) -> dict[str, Any]:
         started = time.monotonic()
         ids = self._tokenizer.encode(prompt)
         if len(ids) + 1 >= self.context:
@@ -103,6 +126,8 @@ class Model:
         out = [token]
         room = min(max_tokens, self.context - len(ids))
         while out[-1] not in self._stop and len(out) < room:
+            if heard and not heard(self._tokenizer.decode(out), out):
+                break
             out.append(int(self._graph.step(state, out[-1], len(ids) + len(out) - 1).argmax()))
         end = time.monotonic()
         stop = self._stop.get(out[-1])

@@ -32,6 +32,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from edge.bench.runtimes import Heard
 from edge.errors import EdgeError, WorkerError
 from edge.export import inspect
 
@@ -56,21 +57,25 @@ class Model:
         self._api, self._path, self._format = litert_lm, path, found.format
         self.context = min(options["context"], found.cache_tokens or options["context"])
         started = time.monotonic()
+        self._threads = options["threads"]
+        self._engine = self._opened()
+        self.load_s = time.monotonic() - started
+        begin = self._engine.bos_token_id
+        self._start = "" if begin is None else self._engine.detokenize([begin])
+
+    def _opened(self) -> Any:
         try:
-            self._engine = litert_lm.Engine(
-                path,
-                backend=litert_lm.Backend.CPU(thread_count=options["threads"]),
+            return self._api.Engine(
+                self._path,
+                backend=self._api.Backend.CPU(thread_count=self._threads),
                 max_num_tokens=self.context,
                 cache_dir=CACHE,
                 enable_benchmark=True,
             )
         except RuntimeError as error:
             raise EdgeError(
-                f"{path}: LiteRT-LM can't load it: {error}", "the log has its reason; `edge lint` it"
+                f"{self._path}: LiteRT-LM can't load it: {error}", "the log has its reason; `edge lint` it"
             ) from None
-        self.load_s = time.monotonic() - started
-        begin = self._engine.bos_token_id
-        self._start = "" if begin is None else self._engine.detokenize([begin])
 
     def facts(self) -> dict[str, Any]:
         from importlib.metadata import version
@@ -86,6 +91,44 @@ class Model:
             self._call(rows[0]["prompt"], 4)  # warm-up: packs the weights
         for row in rows:
             yield {"row": row["id"], **self._call(row["prompt"], max_tokens)}
+
+    def answer(self, row: dict[str, Any], max_tokens: int, heard: Heard) -> dict[str, Any]:
+        return {"row": row["id"], **self._call(row["prompt"], max_tokens, heard)}
+
+    def ids(self, text: str) -> list[int]:
+        """As it feeds them: the start token by its id."""
+        text = text.removeprefix(self._start)
+        begin = self._engine.bos_token_id
+        return [*([] if begin is None else [begin]), *self._engine.tokenize(text)]
+
+    def rates(self, prefill: int, decode: int) -> dict[str, Any]:
+        """By LiteRT-LM's own benchmark, which `litert-lm benchmark` runs: ids of its choice, stops ignored.
+
+        It opens an engine of its own; ours is closed meanwhile, so that the peak of memory stays that of one.
+        """
+        benchmark = self._api.Benchmark(
+            self._path,
+            backend=self._api.Backend.CPU(thread_count=self._threads),
+            prefill_tokens=prefill,
+            decode_tokens=decode,
+            max_num_tokens=self.context,
+            cache_dir=CACHE,
+        )
+        self._engine.close()
+        try:
+            told = benchmark.run()
+        finally:
+            self._engine = self._opened()
+        counts = (told.last_prefill_token_count, told.last_decode_token_count)
+        if told.last_prefill_tokens_per_second <= 0 or told.last_decode_tokens_per_second <= 0 or counts[0] != prefill:
+            what = f"LiteRT-LM took {counts[0]} and {counts[1]} tokens, not {prefill} and {decode}"
+            raise EdgeError(f"{self._path}: {what}", f"its cache holds {self.context}: ask for fewer")
+        return {
+            "prefill_tokens": prefill,
+            "prefill_s": prefill / told.last_prefill_tokens_per_second,
+            "decode_tokens": counts[1],
+            "decode_s": counts[1] / told.last_decode_tokens_per_second,
+        }
 
     def native(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]], max_tokens: int) -> dict[str, Any]:
         """The answer as the runtime itself reads it: {"tool_calls": [{"type": "function", "function": {"name",
@@ -104,7 +147,7 @@ class Model:
         with self._conversation(messages, tools, 1) as talk:
             return self._start + str(talk.render_message_to_string(messages[-1]))
 
-    def _call(self, prompt: str, max_tokens: int) -> dict[str, Any]:
+    def _call(self, prompt: str, max_tokens: int, heard: Heard | None = None) -> dict[str, Any]:
         if not prompt.startswith(self._start):
             return {"text": None, "error": f"a prompt without {self._start} in front, which LiteRT-LM can't leave out"}
         text = prompt[len(self._start) :]
@@ -118,7 +161,7 @@ class Model:
             asked = time.monotonic()
             try:
                 session.run_prefill([text])
-                texts = session.run_decode().texts
+                texts = _told(session, heard) if heard else session.run_decode().texts
             except RuntimeError as error:
                 return {"text": None, "prompt_tokens": count, "error": f"LiteRT-LM: {error}"}
             end = time.monotonic()
@@ -174,6 +217,16 @@ class Model:
     def _greedy(self) -> Any:
         """The sampler type GREEDY is not implemented; the best of one is."""
         return self._api.SamplerConfig(top_k=1, top_p=1.0, temperature=1.0, seed=0)
+
+
+def _told(session: Any, heard: Heard) -> list[str]:
+    """The answer, told while it is written. After a cancel the runtime still ends its stream by itself."""
+    text = ""
+    for part in session.run_decode_async():
+        text += "".join(part.texts)
+        if not heard(text, None):
+            session.cancel_process()
+    return [text]
 
 
 def _declared(api: Any) -> Any:

@@ -23,6 +23,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from edge.bench.runtimes import Heard
+from edge.errors import EdgeError
+
 # Short spinning: ggml's default loses 10 to 70 times beside a busy neighbour, passive waiting 2 to 3 times when alone.
 ENVIRONMENT = {"GOMP_SPINCOUNT": "2000"}
 
@@ -38,6 +41,7 @@ class Model:
         import llama_cpp
 
         self._api = llama_cpp
+        # llama.cpp may make room for more than was asked; the package's own buffers don't.
         self._threads, self.context = options["threads"], options["context"]
         started = time.monotonic()
         self._llama = llama_cpp.Llama(
@@ -65,6 +69,36 @@ class Model:
         for row in rows:
             yield {"row": row["id"], **self._call(row["prompt"], max_tokens)}
 
+    def answer(self, row: dict[str, Any], max_tokens: int, heard: Heard) -> dict[str, Any]:
+        return {"row": row["id"], **self._call(row["prompt"], max_tokens, heard)}
+
+    def ids(self, text: str) -> list[int]:
+        return list(self._llama.tokenize(text.encode(), add_bos=False, special=True))
+
+    def rates(self, prefill: int, decode: int) -> dict[str, Any]:
+        """As `llama-bench -p PREFILL -n DECODE`: random ids from an empty context; then one after the other, from an empty one.
+
+        Nothing is sampled and no stop is looked at, as there.
+        """
+        import random
+
+        llama = self._llama
+        if max(prefill, decode) >= self.context:
+            raise EdgeError(f"{max(prefill, decode)} tokens, context {self.context}", "ask for fewer")
+        ids = random.Random(0).choices(range(llama.n_vocab()), k=max(prefill, decode))
+        llama.reset()
+        begin = time.perf_counter()
+        llama.eval(ids[:prefill])
+        self._api.llama_synchronize(llama._ctx.ctx)
+        fed = time.perf_counter()
+        llama.reset()
+        again = time.perf_counter()
+        for token in ids[:decode]:
+            llama.eval([token])
+            self._api.llama_synchronize(llama._ctx.ctx)
+        end = time.perf_counter()
+        return {"prefill_tokens": prefill, "prefill_s": fed - begin, "decode_tokens": decode, "decode_s": end - again}
+
     def logits(self, ids: list[int], at: list[int]) -> Any:
         """llama.cpp keeps the logits of a batch's last token, so the text is fed in pieces that end where they are wanted."""
         import numpy as np
@@ -77,15 +111,15 @@ class Model:
             begin = end + 1
         return np.stack(found)
 
-    def _call(self, prompt: str, max_tokens: int) -> dict[str, Any]:
+    def _call(self, prompt: str, max_tokens: int, heard: Heard | None = None) -> dict[str, Any]:
         llama = self._llama
         started = time.monotonic()
         ids = llama.tokenize(prompt.encode(), add_bos=False, special=True)
-        if len(ids) + 1 >= llama.n_ctx():
+        if len(ids) + 1 >= self.context:
             return {
                 "text": None,
                 "prompt_tokens": len(ids),
-                "error": f"prompt of {len(ids)} tokens, context {llama.n_ctx()}",
+                "error": f"prompt of {len(ids)} tokens, context {self.context}",
             }
         llama.reset()
         prefill = time.monotonic()
@@ -93,15 +127,17 @@ class Model:
         token = self._best()
         first = time.monotonic()
         out: list[int] = []
-        room = min(max_tokens, llama.n_ctx() - len(ids) - 1)
+        room = min(max_tokens, self.context - len(ids) - 1)
         while token not in self._stop and len(out) < room:
             out.append(token)
+            if heard and not heard(self._text(out), out):
+                break
             llama.eval([token])
             token = self._best()
         end = time.monotonic()
         stop = self._stop.get(token) if len(out) < room else None  # beyond the limit nothing is looked at
         return {
-            "text": llama.detokenize(out, special=True).decode("utf-8", "replace"),
+            "text": self._text(out),
             "prompt_tokens": len(ids),
             "completion_tokens": len(out) + (stop is not None),
             "prefill_s": first - prefill,
@@ -110,6 +146,9 @@ class Model:
             "call_s": end - started,
             "stop": stop or "length",
         }
+
+    def _text(self, ids: list[int]) -> str:
+        return str(self._llama.detokenize(ids, special=True).decode("utf-8", "replace"))
 
     def _best(self) -> int:
         return int(self._last().argmax())

@@ -21,11 +21,13 @@ Every call starts from an empty context, so that a row's figures don't depend on
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from edge.bench.runtimes import Heard
 from edge.errors import EdgeError
 
 # Threads that wait asleep: spinning ones lose several times beside a busy neighbour.
@@ -69,6 +71,9 @@ class Model:
         for row in rows:
             yield {"row": row["id"], **self._call(row["prompt"], max_tokens)}
 
+    def answer(self, row: dict[str, Any], max_tokens: int, heard: Heard) -> dict[str, Any]:
+        return {"row": row["id"], **self._call(row["prompt"], max_tokens, heard)}
+
     def ids(self, text: str) -> list[int]:
         """The text's tokens, none added."""
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
@@ -82,11 +87,25 @@ class Model:
             found[position] = self._feed(ids[self._fed : position + 1])
         return np.stack([found[position] for position in at])
 
+    def rates(self, prefill: int, decode: int) -> dict[str, Any]:
+        """Random ids from an empty context, then tokens one by one after them, whatever they are."""
+        if prefill + decode > self.context:
+            raise EdgeError(f"no room for {prefill} and {decode} tokens in a context of {self.context}", "ask for less")
+        ids = random.Random(0).choices(range(self._tokenizer.get_vocab_size()), k=prefill)
+        self._fed = 0
+        started = time.monotonic()
+        token = int(self._feed(ids).argmax())
+        fed = time.monotonic()
+        for _ in range(decode):
+            token = int(self._feed([token]).argmax())
+        end = time.monotonic()
+        return {"prefill_tokens": prefill, "prefill_s": fed - started, "decode_tokens": decode, "decode_s": end - fed}
+
     def ends(self) -> tuple[set[str], set[str]]:
         """The names of the graph's inputs and outputs."""
         return {i.name for i in self._session.get_inputs()}, {o.name for o in self._session.get_outputs()}
 
-    def _call(self, prompt: str, max_tokens: int) -> dict[str, Any]:
+    def _call(self, prompt: str, max_tokens: int, heard: Heard | None = None) -> dict[str, Any]:
         started = time.monotonic()
         ids = self.ids(prompt)
         if len(ids) + 1 >= self.context:
@@ -103,11 +122,13 @@ class Model:
         room = min(max_tokens, self.context - len(ids) - 1)
         while token not in self._stop and len(out) < room:
             out.append(token)
+            if heard and not heard(self._text(out), out):
+                break
             token = int(self._feed([token]).argmax())
         end = time.monotonic()
         stop = self._stop.get(token) if len(out) < room else None  # beyond the limit nothing is looked at
         return {
-            "text": self._tokenizer.decode(out, skip_special_tokens=False),
+            "text": self._text(out),
             "prompt_tokens": len(ids),
             "completion_tokens": len(out) + (stop is not None),
             "prefill_s": first - prefill,
@@ -116,6 +137,9 @@ class Model:
             "call_s": end - started,
             "stop": stop or "length",
         }
+
+    def _text(self, ids: list[int]) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=False))
 
     def _feed(self, ids: list[int]) -> Any:
         """Run the model on further tokens; the logits of the last one, [vocabulary]."""

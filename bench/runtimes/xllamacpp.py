@@ -19,6 +19,7 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
+from edge.bench.runtimes import Heard
 from edge.errors import WorkerError
 
 ENVIRONMENT = {"GOMP_SPINCOUNT": "2000"}
@@ -56,6 +57,13 @@ class Model:
             self._call(rows[0]["prompt"], 4)  # warm-up: pages in the weights and the caches
         for row in rows:
             yield {"row": row["id"], **self._call(row["prompt"], max_tokens)}
+
+    def answer(self, row: dict[str, Any], max_tokens: int, heard: Heard) -> dict[str, Any]:
+        """Whole: the server's stream of pieces is not asked for."""
+        return {"row": row["id"], **self._call(row["prompt"], max_tokens)}
+
+    def ids(self, text: str) -> list[int]:
+        return self._tokenise(text)
 
     def _call(self, prompt: str, max_tokens: int) -> dict[str, Any]:
         started = time.monotonic()

@@ -20,6 +20,7 @@ from edge.export import inspect, lint
 from edge.export.gate import class_of
 from edge.export.handoff import TARGETS, Target, target
 from edge.export.handoff.origin import CASES, Lesson
+from edge.export.handoff.shapes import learned
 from edge.export.inspect.found import Found
 from edge.export.job import GEMMA_NOTICE, manifest_of, refused_of
 from edge.records import Artifact, Json
@@ -198,7 +199,9 @@ def served(names: Sequence[str], lesson: Lesson, record: Artifact, trained: str,
         renderer, differ, kinds = renderers.get(name), 0, Counter[str]()
         for row in rows:
             ours = renderers.prompt(trained, record.dialect, row["messages"], row["tools"])
-            theirs = _render(name, record.dialect, row["messages"], row["tools"], found)
+            # Apps declare the properties as they were learned; of Ollama's clients anyone writes the tools.
+            given = row["tools"] if name == "ollama" else learned(row["tools"], record.dialect, trained)
+            theirs = _render(name, record.dialect, row["messages"], given, found)
             if theirs != ours:
                 differ += 1
                 kinds.update(parity.classify(ours, theirs) if theirs else ["can't be rendered"])
