@@ -6,7 +6,7 @@ STAMP := .venv/.edge-ready
 # A strict editable install links single files, so a new file (a newer folder) means installing again.
 FOLDERS := $(shell find edge train export bench devices -type d -not -name __pycache__)
 
-.PHONY: demo test check lint help install bench-270m bench-sensitivity bench-training tiny pins clean
+.PHONY: demo test check lint help install standins bench-270m bench-agreement bench-sensitivity bench-training tiny pins clean
 
 demo: $(STAMP)  ## tune, export, measure and report in ./demo
 	$(V)/edge demo
@@ -25,11 +25,17 @@ lint: install-dev
 bench-270m: $(STAMP)  ## the 270M architecture with random weights: every format and quantisation, beside litetune
 	$(V)/python -P -m edge.bench.suites.formats_270m
 
+bench-agreement: $(STAMP)  ## our prefill and decode rates beside llama-bench's and litert-lm benchmark's, in one run
+	$(V)/python -P -m edge.bench.suites.agreement
+
 bench-sensitivity: $(STAMP)  ## what each quantisation loses on the embedded model, over 1000 rows
 	$(V)/python -P -m edge.bench.suites.sensitivity
 
 bench-training: $(STAMP)  ## a tuning step of the 270M architecture beside TRL's defaults: tokens a second, memory, loss
 	$(V)/python -P -m edge.bench.suites.training
+
+standins: install-dev  ## the aarch64 Raspberry Pi and phone that the tests measure on
+	$(V)/python -P tests/standins/build.py
 
 tiny: $(STAMP)  ## train the embedded model again
 	$(V)/edge tiny train

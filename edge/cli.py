@@ -18,12 +18,20 @@ import click
 
 from edge import __version__
 from edge.commands import artifacts
+from edge.commands.bench import bench
+from edge.commands.call import call
 from edge.commands.data import data
+from edge.commands.devices import devices
 from edge.commands.eval import eval_
 from edge.commands.export import export
+from edge.commands.handoff import handoff
 from edge.commands.hub import push
 from edge.commands.options import AS_JSON, DIALECT, FOLDER, QUIET
+from edge.commands.pick import pick
 from edge.commands.prompt import prompt
+from edge.commands.report import report
+from edge.commands.runners import runners
+from edge.commands.serve import serve
 from edge.commands.tiny import tiny
 from edge.commands.train import merge, train
 from edge.errors import EdgeError
@@ -66,7 +74,10 @@ def main() -> None:
     edge data check rows.jsonl --tools tools.py
     edge train app --preset korean-lora && edge eval app
     edge export all CHECKPOINT
-    edge export litertlm CHECKPOINT --quant int8
+    edge call "turn on the light in the hall" --artifact build/artifacts/app-q8_0.gguf
+    edge devices add pi5 ssh:pi@raspberrypi.local && edge bench build/artifacts/* --device local --device pi5
+    edge report && edge pick --device pi5 --min-accuracy 0.9
+    edge handoff flutter build/artifacts/app_q8_ekv1024.litertlm
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # half a surrogate pair, or what the terminal's encoding lacks
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -154,11 +165,14 @@ def _early(outcome: Outcome) -> None:
 def _show(outcome: Outcome, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"report": outcome.files, "artifacts": [a.path for a in outcome.artifacts],
-                               "cells": outcome.report.cells, "missing": outcome.missing}))  # fmt: skip
+                               "cells": outcome.report.cells, "missing": outcome.missing,
+                               "handoffs": outcome.handoffs}))  # fmt: skip
     else:
         _print_table(outcome.report)
         for lack in outcome.missing:
             click.echo(f"not done here: {lack['what']} {lack['why']}")
+        for folder in outcome.handoffs:
+            click.echo(f"handed over: {folder}")
         click.echo(f"report: {outcome.files['html']}")
     if any(cell.get("error") for cell in outcome.report.cells):
         raise click.exceptions.Exit(1)
@@ -276,17 +290,9 @@ def _lines(results: Iterable[dict[str, Any]]) -> None:
         raise click.exceptions.Exit(1)
 
 
-main.add_command(artifacts.inspect)
-main.add_command(artifacts.lint)
-main.add_command(artifacts.adopt)
-main.add_command(data)
-main.add_command(eval_)
-main.add_command(export)
-main.add_command(merge)
-main.add_command(prompt)
-main.add_command(push)
-main.add_command(tiny)
-main.add_command(train)
+for _command in (artifacts.inspect, artifacts.lint, artifacts.adopt, bench, call, data, devices, eval_, export, handoff, merge,
+                 pick, prompt, push, report, runners, serve, tiny, train):  # fmt: skip
+    main.add_command(_command)
 
 
 # --- this machine -----------------------------------------------------------------------------------------------------
