@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from statistics import NormalDist
@@ -16,6 +16,7 @@ from typing import Optional, TypeVar
 
 CONFIDENCE = 0.95
 RESAMPLES = 1000
+LEAST_BEYOND = 2  # rows beyond a quantile, on average, for an interval of it by drawing
 
 K = TypeVar("K", bound=Hashable)
 
@@ -135,6 +136,58 @@ def bootstrap(
     return {key: _middle(drawn.get(key, []), confidence) for key in columns}, [_middle(d, confidence) for d in apart]
 
 
+def resample(n: int, resamples: int = RESAMPLES, seed: int = 0) -> Iterator[list[int]]:
+    """Places of n rows drawn with replacement, so many times; the same ones for the same seed."""
+    dice, places = random.Random(seed), range(n)
+    return (dice.choices(places, k=n) for _ in range(resamples))
+
+
+def drawn_quantiles(
+    rows: Sequence[Sequence[float]], q: float, resamples: int = RESAMPLES, seed: int = 0
+) -> list[Optional[float]]:
+    """The q-quantile of what drawing whole rows gives, once a draw; None where a draw holds no value.
+
+    A row's repeated values are not independent, the rows are. `rows` holds the finite values of each.
+    """
+    draws = resample(len(rows), resamples, seed)
+    if all(len(row) == 1 for row in rows):  # as a rule; a third of the time
+        single = [row[0] for row in rows]
+        return [_between(sorted([single[i] for i in take]), q) for take in draws]
+    return [_between(sorted([v for i in take for v in rows[i]]), q) for take in draws]
+
+
+def quantile(rows: Sequence[Sequence[float]], q: float, confidence: float = CONFIDENCE) -> Estimate:
+    """The q-quantile of all values, with the percentile interval of drawing rows; n counts rows.
+
+    The interval is None where on average fewer than LEAST_BEYOND rows lie beyond the quantile: draws from so few can't say
+    how far the tail reaches.
+    """
+    full = [row for row in map(_known, rows) if row]
+    value = percentile((v for row in full for v in row), q)
+    if value is None or len(full) * min(q, 1 - q) < LEAST_BEYOND:
+        return Estimate(value, None, None, len(full))
+    low, high = _middle([v for v in drawn_quantiles(full, q) if v is not None], confidence) or (None, None)
+    return Estimate(value, low, high, len(full))
+
+
+def quantile_ratio(
+    first: Sequence[Sequence[float]], second: Sequence[Sequence[float]], q: float, confidence: float = CONFIDENCE
+) -> Estimate:
+    """How many times the q-quantile of `first` that of `second` is, row by row the same rows, drawn together."""
+    if len(first) != len(second):
+        raise ValueError(f"paired rows differ in number: {len(first)} and {len(second)}")
+    pairs = [(a, b) for a, b in zip(map(_known, first), map(_known, second)) if a and b]
+    sides = [[pair[side] for pair in pairs] for side in (0, 1)]
+    below, above = (percentile((v for row in side for v in row), q) for side in sides)
+    if below is None or above is None or not below:
+        return Estimate(None, None, None, len(pairs))
+    if len(pairs) * min(q, 1 - q) < LEAST_BEYOND:
+        return Estimate(above / below, None, None, len(pairs))
+    drawn = [b / a for a, b in zip(*(drawn_quantiles(side, q) for side in sides)) if a and b is not None]
+    low, high = _middle(drawn, confidence) or (None, None)
+    return Estimate(above / below, low, high, len(pairs))
+
+
 def _middle(values: list[float], confidence: float) -> Optional[tuple[float, float]]:
     """The bounds of the middle part of what was drawn."""
     low, high = percentile(values, (1 - confidence) / 2), percentile(values, (1 + confidence) / 2)
@@ -143,13 +196,17 @@ def _middle(values: list[float], confidence: float) -> Optional[tuple[float, flo
 
 def percentile(values: Iterable[Optional[float]], q: float) -> Optional[float]:
     """The q-quantile (q from 0 to 1), interpolated linearly between order statistics (Hyndman and Fan's type 7)."""
-    known = _known(values)
-    if not known:
+    return _between(_known(values), q)
+
+
+def _between(ordered: Sequence[float], q: float) -> Optional[float]:
+    """Such a quantile of values in order."""
+    if not ordered:
         return None
-    place = q * (len(known) - 1)
+    place = q * (len(ordered) - 1)
     below = math.floor(place)
-    above = min(below + 1, len(known) - 1)
-    return known[below] + (known[above] - known[below]) * (place - below)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
 
 
 def median(values: Iterable[Optional[float]], confidence: float = CONFIDENCE) -> Estimate:

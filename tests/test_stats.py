@@ -200,3 +200,45 @@ def interval(column: list[tuple[float, float]], **options: int) -> tuple[tuple[f
     found, apart = stats.bootstrap({"a": column}, **options)  # type: ignore[arg-type]
     assert found["a"] is not None
     return found["a"], list(apart)
+
+
+# ---- quantiles by drawing rows
+
+
+@pytest.mark.parametrize("q", [0.5, 0.95])
+def test_a_quantile_s_interval_covers_it(q: float) -> None:
+    """Of exponential values, whose quantiles are known: 200 rows, 150 times. Percentile intervals cover a little less than 95 %."""
+    dice, truth, covered = random.Random(7), -math.log(1 - q), 0
+    for _ in range(150):
+        found = stats.quantile([[dice.expovariate(1.0)] for _ in range(200)], q)
+        assert found.low is not None and found.high is not None
+        covered += found.low <= truth <= found.high
+    assert 0.88 <= covered / 150 <= 0.99
+
+
+def test_repetitions_of_a_row_are_no_further_rows() -> None:
+    dice = random.Random(3)
+    rows = [[dice.gauss(10, 2)] for _ in range(60)]
+    once, often = stats.quantile(rows, 0.5), stats.quantile([row * 5 for row in rows], 0.5)
+    assert once.n == often.n == 60 and once.low is not None and often.low is not None
+    assert (once.high or 0) - once.low == pytest.approx((often.high or 0) - often.low, rel=0.25)
+
+
+def test_a_tail_that_too_few_rows_reach_has_no_interval() -> None:
+    assert stats.quantile([[float(i)] for i in range(39)], 0.95).low is None
+    assert stats.quantile([[float(i)] for i in range(40)], 0.95).low is not None
+    assert stats.quantile([], 0.5) == stats.Estimate(None, None, None, 0)
+    assert stats.quantile([[math.nan], [1.0], []], 0.5) == stats.Estimate(1.0, None, None, 1)
+
+
+def test_a_ratio_of_medians_is_paired() -> None:
+    """Rows differ a hundredfold among themselves, and by a tenth between both: paired, that is seen."""
+    dice = random.Random(5)
+    first = [[10 ** dice.uniform(0, 2)] for _ in range(100)]
+    second = [[row[0] * 1.1 * dice.uniform(0.99, 1.01)] for row in first]
+    found = stats.quantile_ratio(first, second, 0.5)
+    assert found.low is not None and found.high is not None and found.n == 100
+    assert 1.05 < found.low <= (found.value or 0) <= found.high < 1.15
+    assert stats.quantile_ratio([[0.0]] * 9, [[1.0]] * 9, 0.5).value is None, "nothing is so many times nothing"
+    with pytest.raises(ValueError, match="paired rows"):
+        stats.quantile_ratio([[1.0]], [], 0.5)

@@ -74,12 +74,12 @@ def build(
     known = {a.digest: a for a in artifacts}
     compared = _Compared(ordered, scores, baseline)
     cells = [
-        _cell(m, s, known.get(m.subject), compared.difference(m, s), (sources or {}).get(m.subject_name))
+        cell_json(m, s, known.get(m.subject), compared.difference(m, s), (sources or {}).get(m.subject_name))
         for m, s in zip(ordered, scores)
     ]
     texts = {row["id"]: said(row) for row in rows}
     wrong = [
-        _wrong(m.subject_name, o, texts[o.row], o.row in compared.right(m))
+        wrong_json(m.subject_name, o, texts[o.row], o.row in compared.right(m))
         for m, s in zip(ordered, scores)
         for o in s.outcomes
         if o.state in ("wrong", "failed")
@@ -188,19 +188,24 @@ class _Compared:
         other = self.to(m)
         if other is None:
             return None
-        pairs = [
-            (theirs.right, ours.right)
-            for theirs, ours in zip(self._scores[other].outcomes, mine.outcomes)
-            if "missing" not in (theirs.state, ours.state)
-        ]
-        found = stats.paired_difference([a for a, _ in pairs], [b for _, b in pairs])
+        found = paired(self._scores[other], mine)
         if found.value is None:
             return None
-        figures = dataclasses.asdict(found)
-        return {"to": other, **figures, "verdict": verdict(figures), "words": change(figures)}
+        return difference_json(other, found)
 
 
-def _cell(m: Measurement, s: Score, artifact: Artifact | None, difference: Json | None, source: str | None) -> Json:
+def paired(theirs: Score, mine: Score) -> stats.Difference:
+    """`mine` against `theirs` over the rows that both have reached; both of one workload."""
+    both = [(a.right, b.right) for a, b in zip(theirs.outcomes, mine.outcomes) if "missing" not in (a.state, b.state)]
+    return stats.paired_difference([a for a, _ in both], [b for _, b in both])
+
+
+def difference_json(to: str, found: stats.Difference) -> Json:
+    figures = dataclasses.asdict(found)
+    return {"to": to, **figures, "verdict": verdict(figures), "words": change(figures)}
+
+
+def cell_json(m: Measurement, s: Score, artifact: Artifact | None, difference: Json | None, source: str | None) -> Json:
     states = {state: s.count(state) for state in ("right", "wrong", "failed", "missing")}
     return {
         "name": m.subject_name,
@@ -220,7 +225,7 @@ def _cell(m: Measurement, s: Score, artifact: Artifact | None, difference: Json 
         **_speed(m),
         **{name: getattr(m, name) for name in _CIRCUMSTANCES},
         "export_s": artifact.export_s if artifact else None,
-        "marks": _marks(m, states["missing"]),
+        "marks": marks(m, states["missing"]),
         "measurement": {"path": source, "digest": digest_value(dataclasses.asdict(m))},
     }
 
@@ -260,15 +265,15 @@ def _json(estimate: stats.Estimate) -> Json:
     return dataclasses.asdict(estimate)
 
 
-def _marks(m: Measurement, missing: int) -> list[str]:
-    marks = [f"noisy: {reason}" for reason in _noise(m)]
+def marks(m: Measurement, missing: int) -> list[str]:
+    found = [f"noisy: {reason}" for reason in _noise(m)]
     if m.throttled:
-        marks.append("throttled: the device slowed itself down")
+        found.append("throttled: the device slowed itself down")
     if m.device.get("emulated"):
-        marks.append("emulated: not the figures of the device it stands for")
+        found.append("emulated: not the figures of the device it stands for")
     if missing:
-        marks.append(f"incomplete: {missing} rows were never reached")
-    return marks
+        found.append(f"incomplete: {missing} rows were never reached")
+    return found
 
 
 def _noise(m: Measurement) -> list[str]:
@@ -296,7 +301,7 @@ def _spread(m: Measurement) -> float | None:
     return tail / middle if middle and tail else None
 
 
-def _wrong(subject: str, o: Outcome, text: str, new: bool) -> Json:
+def wrong_json(subject: str, o: Outcome, text: str, new: bool) -> Json:
     raw = o.text if o.text is None or len(o.text) <= RAW_CHARACTERS else o.text[:RAW_CHARACTERS] + "…"
     found: dict[str, Any] = {"row": o.row, "subject": subject, "state": o.state, "kind": o.kind, "said": text_of(text)}
     calls = {"expected": [c.to_json() for c in o.expected], "got": [c.to_json() for c in o.got]}

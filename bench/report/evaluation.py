@@ -15,6 +15,7 @@ from typing import Any
 from edge.bench import mistakes, stats
 from edge.bench.evaluation import Evaluation, chance, headline
 from edge.bench.metrics import METRICS
+from edge.bench.report.parts import style, tile
 from edge.bench.report.words import UNKNOWN, markup, percent, points, verdict
 from edge.calls import read_calls
 from edge.records import Json
@@ -28,7 +29,7 @@ def render(found: Evaluation) -> str:
     """The whole page."""
     template = Template(Path(__file__).with_name("evaluation.html").read_text(encoding="utf-8"))
     return template.substitute(
-        style=_style(),
+        style=style(),
         name=markup(found.name),
         created=markup(found.created_at.replace("T", " ").replace("+00:00", " UTC")),
         headline=markup(" ".join(headline(found)).replace(" %", "\N{NO-BREAK SPACE}%")),
@@ -46,28 +47,18 @@ def render(found: Evaluation) -> str:
     )
 
 
-def _style() -> str:
-    """The report's, so that both pages look alike."""
-    page = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
-    return page.partition("<style>\n")[2].partition("\n</style>")[0]
-
-
 def _tiles(found: Evaluation) -> str:
     tiles = []
     for subject in found.subjects:
         exact = subject["metrics"]["exact"]
         note = f"{percent(exact['low'])} to {percent(exact['high'])} %"
-        tiles.append(_tile(f"{subject['name']}, exact", f"{percent(exact['value'])} %", note))
+        tiles.append(tile(f"{subject['name']}, exact", f"{percent(exact['value'])} %", note))
     last = found.subjects[-1]["difference"] if found.subjects else None
     if last and last["exact"]["value"] is not None:
         d = last["exact"]
         note = f"points, {points(d['low'])} to {points(d['high'])}; {d['gained']} rows gained, {d['lost']} lost"
-        tiles.append(_tile("difference", points(d["value"]), note))
+        tiles.append(tile("difference", points(d["value"]), note))
     return f'<dl class="tiles">{"".join(tiles)}</dl>' if tiles else ""
-
-
-def _tile(name: str, value: str, note: str) -> str:
-    return f"<div><dt>{markup(name)}</dt><dd>{markup(value)}<small>{markup(note)}</small></dd></div>"
 
 
 # ---- tables

@@ -6,21 +6,36 @@ and outside resources should one slip by. The template beside this file holds th
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
 
 from edge.bench import report as reports
 from edge.bench.report import BASE, TUNED, charts
+from edge.bench.report.parts import (
+    as_json,
+    before_after,
+    bounds,
+    caption,
+    drawing,
+    facts,
+    failure,
+    interval,
+    raw,
+    scrolling,
+    side_by_side,
+    style,
+    tile,
+    with_note,
+)  # fmt: skip
 from edge.bench.report.words import UNKNOWN, figure, markup, megabytes, percent, points
 from edge.records import Json, Report
 
 MOST_WRONG = 30  # of each artifact are shown; of the base, which fails nearly everything, fewer
 MOST_WRONG_BASE = 8
 MOST_TOOLS = 30
-_SAID, _VALUE, _RAW = 300, 160, 320  # characters that are shown
+_SAID, _RAW = 300, 320  # characters that are shown
 
 
 def render(report: Report) -> str:
@@ -28,6 +43,7 @@ def render(report: Report) -> str:
     colours = _colours(report.cells)
     template = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
     return template.substitute(
+        style=style(),
         project=markup(report.project),
         created=markup(report.created_at.replace("T", " ").replace("+00:00", " UTC")),
         rows=report.rows,
@@ -61,25 +77,17 @@ def _tiles(report: Report) -> str:
     tiles = []
     if tuned and tuned["accuracy"]["value"] is not None:
         a = tuned["accuracy"]
-        tiles.append(_tile(f"{report.baseline}, right calls", f"{percent(a['value'])} %", f"{_range(a, percent)} %"))
+        tiles.append(tile(f"{report.baseline}, right calls", f"{percent(a['value'])} %", f"{bounds(a, percent)} %"))
     if tuned and (d := tuned["difference"]):
-        tiles.append(_tile(f"against {d['to']}", points(d["value"]), f"points, {_range(d, points)}"))
+        tiles.append(tile(f"against {d['to']}", points(d["value"]), f"points, {bounds(d, points)}"))
     if best:
         largest = max(c["bytes"] or 0 for c in report.cells if c["kind"] == "quantisation")
         share = f"{100 * best['bytes'] / largest:.0f} % of the largest" if largest > best["bytes"] else best["name"]
-        tiles.append(_tile("smallest, no loss seen", f"{megabytes(best['bytes'])} MB", f"{best['name']}, {share}"))
+        tiles.append(tile("smallest, no loss seen", f"{megabytes(best['bytes'])} MB", f"{best['name']}, {share}"))
         if best["call_ms"]["value"] is not None:
             tail = f"median; p95 {figure(best['call_ms']['p95'])} ms"
-            tiles.append(_tile("its call here", f"{figure(best['call_ms']['value'])} ms", tail))
+            tiles.append(tile("its call here", f"{figure(best['call_ms']['value'])} ms", tail))
     return f'<dl class="tiles">{"".join(tiles)}</dl>' if tiles else ""
-
-
-def _tile(name: str, value: str, note: str) -> str:
-    return f"<div><dt>{markup(name)}</dt><dd>{markup(value)}<small>{markup(note)}</small></dd></div>"
-
-
-def _range(estimate: Json, write: Callable[[float | None], str]) -> str:
-    return f"{write(estimate['low'])} to {write(estimate['high'])}"
 
 
 # ---- the table
@@ -99,61 +107,38 @@ def _table(report: Report, colours: Mapping[str, int]) -> str:
     reach = max((abs(d[end]) for d in small for end in ("low", "high")), default=0.0) or 1.0
     heads = "".join(f'<th scope="col">{markup(h)}<small>{markup(u)}</small></th>' for h, u in _HEADS[1:])
     body = "".join(_row(c, reach, colours[c["name"]]) for c in report.cells)
-    caption = (
+    told = (
         f"The same {report.rows} held-out rows for each. Difference: {TUNED} against {BASE}, "
         f"the others against {report.baseline}. Small figures are 95 % intervals where nothing else is said."
     )
-    head = f"{_caption(caption)}<thead><tr><td></td>{heads}</tr></thead>"
-    return _scrolling("Results", f"<table>{head}<tbody>{body}</tbody></table>")
-
-
-def _scrolling(name: str, table: str) -> str:
-    """A table that may be wider than a phone: the region scrolls, also with the keyboard."""
-    return f'<div class="scroll" role="region" aria-label="{markup(name)}" tabindex="0">{table}</div>'
-
-
-def _caption(text: str) -> str:
-    """As wide as the screen and not as the table, which may be much wider."""
-    return f"<caption><span>{markup(text)}</span></caption>"
+    head = f"{caption(told)}<thead><tr><td></td>{heads}</tr></thead>"
+    return scrolling("Results", f"<table>{head}<tbody>{body}</tbody></table>")
 
 
 def _row(cell: Json, reach: float, colour: int) -> str:
     swatch = f'<i class="swatch k{colour}"></i>' if cell["kind"] == "quantisation" else '<i class="swatch none"></i>'
     marks = "".join(f'<small class="mark">{markup(m.partition(":")[0])}</small>' for m in cell["marks"])
     head = f'<th scope="row">{swatch}{markup(cell["name"])}{marks}</th>'
-    failed = _failure(cell) if cell["error"] else ""
+    failed = failure(cell) if cell["error"] else ""
     if cell["error"] and not cell["accuracy"]["n"]:
         return f'<tr>{head}<td>{megabytes(cell["bytes"])}</td><td colspan="8" class="told">{failed}</td></tr>'
     after = f'<tr class="after"><td></td><td colspan="9" class="told">{failed}</td></tr>' if failed else ""
     return f"<tr>{head}{_figures(cell, reach, colour)}</tr>{after}"
 
 
-def _failure(cell: Json) -> str:
-    hint = markup(cell["error"].get("hint") or "", 300)
-    return f"failed: {markup(cell['error'].get('message', 'no reason given'), 300)}<small>{hint}</small>"
-
-
 def _figures(cell: Json, reach: float, colour: int) -> str:
     values = [
         megabytes(cell["bytes"]),
-        _with_note(percent(cell["accuracy"]["value"]), _interval(cell["accuracy"])),
+        with_note(percent(cell["accuracy"]["value"]), interval(cell["accuracy"])),
         _change(cell, reach, colour),
         figure(cell["load_s"]),
-        _with_note(figure(cell["first_token_ms"]["value"]), figure(cell["first_token_ms"]["p95"])),
+        with_note(figure(cell["first_token_ms"]["value"]), figure(cell["first_token_ms"]["p95"])),
         figure(cell["prefill_tokens_per_s"]["value"]),
         figure(cell["decode_tokens_per_s"]["value"]),
-        _with_note(figure(cell["call_ms"]["value"]), figure(cell["call_ms"]["p95"])),
+        with_note(figure(cell["call_ms"]["value"]), figure(cell["call_ms"]["p95"])),
         megabytes(cell["peak_rss_bytes"]),
     ]
     return "".join(f"<td>{value}</td>" for value in values)
-
-
-def _with_note(value: str, note: str) -> str:
-    return f"{value}<small>{note}</small>" if note not in ("", UNKNOWN) else value
-
-
-def _interval(estimate: Json) -> str:
-    return "" if estimate["low"] is None else f"{percent(estimate['low'])}–{percent(estimate['high'])}"
 
 
 def _change(cell: Json, reach: float, colour: int) -> str:
@@ -168,12 +153,6 @@ def _change(cell: Json, reach: float, colour: int) -> str:
 # ---- the charts
 
 
-def _figure(wide: str, narrow: str, note: str) -> str:
-    """Drawn twice: a phone shows the narrow one, whose letters are as large as the wide one's."""
-    drawn = f'<div class="wide">{wide}</div><div class="narrow">{narrow}</div>'
-    return f"<figure>{drawn}<figcaption>{note}</figcaption></figure>"
-
-
 def _scatter(report: Report, colours: dict[str, int]) -> str:
     wide = charts.scatter(report.cells, colours, 1000, 470)
     if not wide:
@@ -182,7 +161,7 @@ def _scatter(report: Report, colours: dict[str, int]) -> str:
         "Higher is more often right, left is faster, and a dot's area is the file's size. Bars are 95 % intervals. "
         "Checkpoints were scored in batches, which says nothing of a call's latency: they are lines."
     )
-    return _figure(wide, charts.scatter(report.cells, colours, 350, 400), note)
+    return drawing(wide, charts.scatter(report.cells, colours, 350, 400), note)
 
 
 def _strips(report: Report, colours: dict[str, int]) -> str:
@@ -190,7 +169,7 @@ def _strips(report: Report, colours: dict[str, int]) -> str:
     if not wide:
         return '<p class="empty">No call was timed.</p>'
     note = "A tick every 2.5 % of the rows; the bar holds the middle half, the tall line is the median, the dot p95."
-    return _figure(wide, charts.strips(report.cells, colours, 350), note)
+    return drawing(wide, charts.strips(report.cells, colours, 350), note)
 
 
 # ---- break-downs
@@ -217,11 +196,11 @@ def _group_table(title: str, left: str, rows: Sequence[tuple[str, dict[str, Any]
         body += f'<tr><th scope="row">{markup(name, 60)}</th><td>{n}</td>{cells}</tr>'
     note = f'<p class="note">{left}</p>' if left else ""
     head = f'<thead><tr><td></td><th scope="col">rows</th>{heads}</tr></thead>'
-    return _scrolling(title, f"<table>{_caption(f'{title}, %')}{head}<tbody>{body}</tbody></table>") + note
+    return scrolling(title, f"<table>{caption(f'{title}, %')}{head}<tbody>{body}</tbody></table>") + note
 
 
 def _share(estimate: Json | None) -> str:
-    return _with_note(percent(estimate["value"]), _interval(estimate)) if estimate else UNKNOWN
+    return with_note(percent(estimate["value"]), interval(estimate)) if estimate else UNKNOWN
 
 
 # ---- wrong calls
@@ -256,52 +235,12 @@ def _entry(entry: Json, to: str) -> str:
     head = f"<h4>{markup(entry['row'], 80)}{tag}</h4><blockquote>{markup(entry['said'], _SAID)}</blockquote>"
     if entry["state"] == "failed":
         got = f'<p class="none">failed: {markup(entry["why"], _RAW)}</p>'
-        expected, _ = _side_by_side(entry["expected"], [])
+        expected, _ = side_by_side(entry["expected"], [])
     else:
-        expected, got = _side_by_side(entry["expected"], entry["got"])
+        expected, got = side_by_side(entry["expected"], entry["got"])
     errors = "".join(f'<p class="why">{markup(e, _RAW)}</p>' for e in entry["errors"][:3])
     sides = f'<div class="sides"><div><h5>expected</h5>{expected}</div><div><h5>got</h5>{got}{errors}</div></div>'
-    return f'<article class="wrong">{head}{sides}{_raw(entry["raw"])}</article>'
-
-
-def _raw(text: str | None) -> str:
-    shown = f"<pre>{markup(text, _RAW)}</pre>" if text else ""
-    return f"<details><summary>raw output</summary>{shown}</details>" if text else ""
-
-
-def _side_by_side(expected: Sequence[Json], got: Sequence[Json]) -> tuple[str, str]:
-    """Both lists of calls, what differs marked; calls are compared in order, as the score does."""
-    return _calls(expected, got), _calls(got, expected)
-
-
-def _calls(calls: Sequence[Json], others: Sequence[Json]) -> str:
-    if not calls:
-        return '<p class="none">no call</p>'
-    padded: Iterable[Json | None] = [*others, *([None] * len(calls))]
-    shown = "".join(_call(call, other) for call, other in zip(calls[:12], padded))
-    return shown + (f'<p class="none">and {len(calls) - 12} more calls</p>' if len(calls) > 12 else "")
-
-
-def _call(call: Json, other: Json | None) -> str:
-    name = _marked(markup(call["name"], 80), other is None or other["name"] != call["name"])
-    theirs = other["arguments"] if other else {}
-    items = ""
-    arguments = call["arguments"]
-    common = [key for key in sorted(arguments) if key in theirs]  # first and in one order, so that both sides line up
-    for key in [*common, *(key for key in arguments if key not in theirs)][:24]:
-        value = arguments[key]
-        # As JSON text, since 1, 1.0 and true are equal to Python and not to a tool.
-        differs = key not in theirs or _text(theirs[key]) != _text(value)
-        items += f"<li>{markup(key, 60)} {_marked(f'<code>{markup(_text(value), _VALUE)}</code>', differs)}</li>"
-    return f'<div class="call"><b>{name}</b><ul>{items}</ul></div>'
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, sort_keys=True)
-
-
-def _marked(text: str, differs: bool) -> str:
-    return f"<mark>{text}</mark>" if differs else text
+    return f'<article class="wrong">{head}{sides}{raw(entry["raw"])}</article>'
 
 
 # ---- circumstances and data
@@ -310,22 +249,22 @@ def _marked(text: str, differs: bool) -> str:
 def _circumstances(report: Report) -> str:
     if not report.cells:
         return '<p class="empty">Nothing was measured.</p>'
-    devices = {_text(c["device"]): c["device"] for c in report.cells}
-    lists = "".join(_facts(d) for d in devices.values())
+    devices = {as_json(c["device"]): c["device"] for c in report.cells}
+    lists = "".join(facts(d) for d in devices.values())
     heads = ("Runtime", "Threads", "Load average", "Temperature", "File cache", "Started", "Marks")
     columns = "".join(f'<th scope="col">{h}</th>' for h in heads)
     body = "".join(_circumstance(c) for c in report.cells)
     head = f"<thead><tr><td></td>{columns}</tr></thead>"
-    caption = _caption("How each was measured; before → after")
-    return lists + _scrolling("Circumstances", f'<table class="text">{caption}{head}<tbody>{body}</tbody></table>')
+    told = caption("How each was measured; before → after")
+    return lists + scrolling("Circumstances", f'<table class="text">{told}{head}<tbody>{body}</tbody></table>')
 
 
 def _circumstance(cell: Json) -> str:
     values = [
         cell["runtime_version"] or cell["runtime"],
         cell["threads"],
-        _before_after(cell["load_average_before"], cell["load_average_after"], ""),
-        _before_after(cell["temperature_before_c"], cell["temperature_after_c"], " °C"),
+        before_after(cell["load_average_before"], cell["load_average_after"], ""),
+        before_after(cell["temperature_before_c"], cell["temperature_after_c"], " °C"),
         cell["file_cache"],
         str(cell["started_at"] or UNKNOWN).replace("T", " "),
         "; ".join(cell["marks"]) or "none",
@@ -334,35 +273,8 @@ def _circumstance(cell: Json) -> str:
     return f'<tr><th scope="row">{markup(cell["name"])}</th>{shown}</tr>'
 
 
-def _before_after(before: float | None, after: float | None, unit: str) -> str:
-    return UNKNOWN if before is None and after is None else f"{figure(before)} → {figure(after)}{unit}"
-
-
-def _facts(facts: Mapping[str, Any]) -> str:
-    """A flat or nested mapping as a list of terms; what is unknown is left out."""
-    pairs = [(k, v) for k, v in _flat(facts) if v is not None][:60]
-    items = "".join(f"<div><dt>{markup(k, 60)}</dt><dd>{markup(v, 200)}</dd></div>" for k, v in pairs)
-    return f'<dl class="facts">{items}</dl>' if items else ""
-
-
-def _flat(facts: Mapping[str, Any], above: str = "") -> Iterable[tuple[str, str | None]]:
-    for key, value in facts.items():
-        name = f"{above}{str(key).replace('_', ' ')}"
-        if isinstance(value, dict):
-            yield from _flat(value, f"{name}: ")
-        else:
-            yield _fact(name, value)
-
-
-def _fact(name: str, value: Any) -> tuple[str, str | None]:
-    if name.endswith(" bytes") and isinstance(value, (int, float)):
-        return name.removesuffix(" bytes"), f"{megabytes(value)} MB"
-    words = {True: "yes", False: "no"}
-    return name, None if value is None else words[value] if isinstance(value, bool) else str(value)
-
-
 def _data(report: Report) -> str:
-    return _facts(report.data) or '<p class="empty">No counts were recorded.</p>'
+    return facts(report.data) or '<p class="empty">No counts were recorded.</p>'
 
 
 def _missing(report: Report) -> str:

@@ -22,10 +22,10 @@ LEGEND = (
 _STYLES = {"lost": "red", "gained": "green"}
 
 
-def render(report: Report) -> Table:
+def render(report: Report, legend: str = LEGEND) -> Table:
     """For rich.Console.print. Fits 100 columns; where there is less room, names are cut first."""
     failed = [f"\n{c['name']} failed: {c['error'].get('message')}" for c in report.cells if c["error"]]
-    caption = Text(LEGEND, style="dim").append("".join(failed), style="not dim red")
+    caption = Text(legend, style="dim").append("".join(failed), style="not dim red")
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, caption=caption, caption_justify="left")
     rows = [_values(cell) for cell in report.cells]
     for i, name in enumerate(COLUMNS):

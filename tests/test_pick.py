@@ -1,0 +1,224 @@
+"""`edge pick`: what wins, why the others fell out, how sure that is, and what it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchresults import PI, Folder
+from click.testing import CliRunner, Result
+
+from edge.bench import pick as picking
+from edge.bench.pick import Choice, Limits
+from edge.bench.report import folder
+from edge.commands.pick import pick as command
+from edge.errors import EdgeError
+
+Json = dict[str, Any]
+
+
+def pick(made: Folder, device: str = "pi5", allow: bool = False, **limits: Any) -> Choice:
+    return picking.pick(folder.read(made.path), device, Limits(**limits), allow)
+
+
+def name(choice: Choice) -> str | None:
+    return choice.picked.cell.name if choice.picked else None
+
+
+def why(choice: Choice, other: str) -> str:
+    return "; ".join(next(c for c in choice.others if c.cell.name == other).why)
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Folder:
+    """f16 best and slow, q8_0 hardly worse and faster, q4_0 fastest and much worse."""
+    made = Folder(tmp_path, 200)
+    made.tuned()
+    made.add("f16", samples=made.samples(range(4), 0.3), file_bytes=8_000_000, peak_rss_bytes=90_000_000)
+    made.add("q8_0", samples=made.samples(range(6), 0.2), file_bytes=5_000_000, peak_rss_bytes=60_000_000)
+    made.add("q4_0", samples=made.samples(range(60), 0.1), file_bytes=3_000_000, peak_rss_bytes=50_000_000)
+    return made
+
+
+# ---- what wins
+
+
+def test_a_difference_that_nobody_can_see_does_not_count(three: Folder) -> None:
+    found = pick(three)
+    assert name(found) == "q8_0", "as good as f16 as far as 200 rows can tell, and faster"
+    assert "no difference seen in right calls" in why(found, "f16") and "1.50 times" in why(found, "f16")
+    assert "beaten by f16" in why(found, "q4_0") and "95 % interval" in why(found, "q4_0")
+
+
+def test_a_difference_that_is_seen_counts(tmp_path: Path) -> None:
+    made = Folder(tmp_path, 200)
+    made.add("f16", samples=made.samples(range(4), 0.3))
+    made.add("q8_0", samples=made.samples(range(30), 0.2))
+    assert name(pick(made)) == "f16"
+
+
+def test_equal_speed_is_broken_by_size(tmp_path: Path) -> None:
+    made = Folder(tmp_path, 100)
+    slightly = [
+        dataclasses.replace(s, call_s=s.call_s * (1.002 if i % 2 else 0.999))
+        for i, s in enumerate(made.samples())
+        if s.call_s
+    ]
+    made.add("large", file_bytes=9_000_000)
+    made.add("small", file_bytes=3_000_000, samples=slightly)
+    found = pick(made)
+    assert name(found) == "small" and "larger: 9.00 MB to 3.00" in why(found, "large")
+
+
+def test_threads_and_runtimes_are_candidates_of_their_own(three: Folder) -> None:
+    three.add("q8_0", threads=1, samples=three.samples(range(6), 0.5), file_bytes=5_000_000)
+    found = pick(three)
+    assert found.picked and found.picked.cell.measurement.threads == 4
+    assert sum(c.cell.name == "q8_0" for c in found.others) == 1
+
+
+# ---- limits
+
+
+@pytest.mark.parametrize(
+    ("limits", "best", "fell", "reason"),
+    [
+        ({"max_size_bytes": 4_000_000}, "q4_0", "q8_0", "file 5.00 MB, over 4.00 MB by 25.0 %"),
+        ({"max_rss_bytes": 55_000_000}, "q4_0", "f16", "peak memory 90.0 MB, over 55.0 MB by 63.6 %"),
+        ({"max_p95_s": 0.25}, "q8_0", "f16", "p95 of calls"),
+        ({"min_accuracy": 0.9}, "q8_0", "q4_0", "right calls 70.0 %, under 90.0 % by 20.0 points"),
+        ({"min_accuracy": 0.98, "max_p95_s": 1.0}, "f16", "q8_0", "right calls 97.0 %, under 98.0 %"),
+    ],
+)
+def test_a_limit_lets_out_what_breaks_it(three: Folder, limits: Json, best: str, fell: str, reason: str) -> None:
+    found = pick(three, **limits)
+    assert name(found) == best and reason in why(found, fell)
+
+
+def test_the_limit_itself_is_kept(three: Folder) -> None:
+    assert name(pick(three, max_size_bytes=5_000_000, min_accuracy=0.97)) == "q8_0"
+    assert name(pick(three, max_size_bytes=4_999_999, min_accuracy=0.97)) is None
+
+
+def test_where_nothing_fits_the_nearest_is_told(three: Folder) -> None:
+    found = pick(three, max_size_bytes=2_900_000, max_rss_bytes=55_000_000)
+    assert found.picked is None and found.nearest and found.nearest.cell.name == "q4_0"
+    assert found.others[0].cell.name == "q4_0"
+
+
+def test_what_is_not_known_keeps_no_limit(three: Folder) -> None:
+    three.add("q8_0", samples=three.samples(range(6), 0.2), peak_rss_bytes=None)
+    assert "not known" in why(pick(three, max_rss_bytes=10**9), "q8_0")
+    assert name(pick(three)) == "q8_0", "without the limit it is no matter"
+
+
+def test_what_failed_or_was_cut_short_is_never_picked(three: Folder) -> None:
+    samples = three.samples(call_s=0.001)
+    three.add("died", samples=samples, error={"kind": "crash", "message": "ended by SIGILL", "hint": None})
+    three.add("cut", samples=samples[:50])
+    found = pick(three)
+    assert name(found) == "q8_0" and why(found, "died") == "failed: ended by SIGILL"
+    assert why(found, "cut") == "not measured to its end: 150 of 200 rows were never reached"
+
+
+def test_a_checkpoint_is_no_candidate(three: Folder) -> None:
+    with pytest.raises(EdgeError, match="nothing was measured on a device 'local'"):
+        pick(three, "local")
+
+
+# ---- how sure
+
+
+def test_how_sure_it_is_comes_from_drawing_rows(three: Folder) -> None:
+    p95 = pick(three).others[0].p95_s
+    assert p95.low is not None and p95.value is not None and p95.high is not None and p95.low < p95.value < p95.high
+    near = pick(three, max_p95_s=next(c for c in [pick(three).picked] if c).p95_s.value)
+    assert near.picked and near.picked.sure is not None and 0.2 < near.picked.sure < 0.9
+    assert any(doubt.startswith("p95 may") for doubt in near.picked.doubts)
+    far = pick(three, max_p95_s=10.0, min_accuracy=0.5)
+    assert far.picked and far.picked.sure == 1.0 and not far.picked.doubts
+    assert pick(three, max_size_bytes=10**9).picked.sure is None  # type: ignore[union-attr]
+    assert near.to_json() == pick(three, max_p95_s=near.limits.max_p95_s).to_json(), "the same draws every time"
+
+
+def test_few_rows_are_no_ground_for_a_tail(tmp_path: Path) -> None:
+    made = Folder(tmp_path, 20)
+    made.add("q8_0")
+    found = pick(made, max_p95_s=1.0)
+    assert found.picked and any("measure more rows" in doubt for doubt in found.picked.doubts)
+
+
+def test_noise_and_throttling_are_told(tmp_path: Path) -> None:
+    made = Folder(tmp_path, 60)
+    made.add("q8_0", load_average_before=9.0, throttled=True)
+    found = pick(made)
+    assert found.picked and [d.partition(":")[0] for d in found.picked.doubts] == ["noisy", "throttled"]
+
+
+# ---- emulated devices, and what is refused
+
+
+def test_an_emulated_device_is_refused_unless_allowed_and_then_told(three: Folder) -> None:
+    three.add("q8_0", "stand-in", samples=three.samples(), device={**PI, "emulated": True})
+    with pytest.raises(EdgeError, match="stand-in is emulated"):
+        pick(three, "stand-in")
+    found = pick(three, "stand-in", allow=True)
+    assert found.emulated and "none of these figures is a real device's" in found.notes[0]
+    assert name(pick(three)) == "q8_0" and not pick(three).emulated
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("400MB", 400_000_000), ("1.2GB", 1_200_000_000), ("300 mib", 314_572_800), ("5000", 5000), (".5gb", 5 * 10**8)],
+)
+def test_sizes(text: str, value: int) -> None:
+    assert picking.parse_bytes(text) == value
+
+
+@pytest.mark.parametrize(("text", "value"), [("800ms", 0.8), ("1.5s", 1.5), ("2 min", 120)])
+def test_times(text: str, value: float) -> None:
+    assert picking.parse_seconds(text) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(("text", "value"), [("0.9", 0.9), ("90%", 0.9), ("57 %", 0.57), ("1", 1.0)])
+def test_shares(text: str, value: float) -> None:
+    assert picking.parse_share(text) == value
+
+
+@pytest.mark.parametrize(
+    ("reader", "text"),
+    [("parse_bytes", t) for t in ("400 parsecs", "-1MB", "", "MB", "0", "1e9", "nan", "400MB300")]
+    + [("parse_seconds", t) for t in ("800", "0ms", "1 hour", "inf s")]
+    + [("parse_share", t) for t in ("90", "0", "1.01", "101%", "ninety", "0.9MB")],
+)
+def test_units_that_make_no_sense(reader: str, text: str) -> None:
+    with pytest.raises(ValueError, match=r"write it such as|written such as"):
+        getattr(picking, reader)(text)
+
+
+def run(made: Folder, *arguments: str) -> Result:
+    return CliRunner().invoke(command, ["--results", str(made.path), *arguments])
+
+
+def test_the_command(three: Folder) -> None:
+    done = run(three, "--device", "pi5", "--max-rss", "400MB", "--max-p95", "800ms", "--min-accuracy", "0.9")
+    assert done.exit_code == 0 and done.stdout.startswith("q8_0 (llama_cpp, 4 threads)  97.0 % right")
+    assert "fell out" in done.stdout and "in 100 % of the draws" in done.stdout
+    none = run(three, "--device", "pi5", "--max-size", "1MB")
+    assert none.exit_code == 1 and "nearest: q4_0" in none.stdout
+    bad = run(three, "--device", "pi5", "--max-size", "big")
+    assert bad.exit_code == 2 and "400MB, 1.2GB or 380MiB" in bad.stderr
+    unknown = run(three, "--device", "pi4")
+    assert isinstance(unknown.exception, EdgeError) and unknown.exception.hint == "measured were: pi5"
+
+
+def test_json_for_a_ci(three: Folder) -> None:
+    done = run(three, "--device", "pi5", "--max-size", "4MB", "--json")
+    told = json.loads(done.stdout)
+    assert told["picked"]["name"] == "q4_0" and told["picked"]["why"] == [] and told["nearest"] is None
+    assert {o["name"]: o["broken"][0]["limit"] for o in told["others"]} == {"f16": "size", "q8_0": "size"}
+    none = run(three, "--device", "pi5", "--max-size", "1MB", "--json")
+    assert none.exit_code == 1 and json.loads(none.stdout)["picked"] is None and json.loads(none.stdout)["nearest"]
