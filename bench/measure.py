@@ -8,8 +8,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import functools
 import json
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from edge.errors import EdgeError, WorkerCrash, from_json
 from edge.records import Json, Measurement, Sample
 from edge.worker import Channel
 
+_LOOK_S = 0.3  # how often a session that waits looks whether it shall end
 _ASKED = ("id", "prompt", "messages", "tools")  # of a row: what an agent is told, and not what would be right
 
 
@@ -55,7 +59,7 @@ def default_threads() -> int:
 
 def key(subject: Subject, settings: Settings, workload: str, environment: Json, device: Json) -> str:
     """Two measurements with the same key would measure the same thing: the same machine, artifact, rows and code."""
-    code = archive.digest("edge/bench/agent.py", f"edge/bench/runtimes/{settings.runtime}.py")
+    code = archive.digest("edge/bench/agent.py", "edge/bench/files.py", f"edge/bench/runtimes/{settings.runtime}.py")
     packages = [environment.get("python"), environment.get("packages")]
     fields = sorted(Sample.__annotations__)
     return records.digest_value(
@@ -71,12 +75,14 @@ def measure(
     environment: environments.Environment,
     result: Path,
     console: Console,
+    stop: threading.Event | None = None,
 ) -> Measurement:
     """Measure, or return what was measured before under the same key. A runtime that fails is a record with an `error`.
 
     Args:
         workload: JSON lines with "id" and "prompt"; for runtimes that render themselves "messages" and "tools" too.
         result: where the Measurement goes; `result.samples` beside it holds the rows of an unfinished one.
+        stop: raises Stopped soon after it is set.
     """
     digest = records.digest_file(workload)
     facts = device.facts()
@@ -89,7 +95,7 @@ def measure(
     partial = Partial(result.with_suffix(".samples"), mark)
     started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     before = device.vitals()
-    session = Session(subject, settings, device, environment, result.with_suffix(".log"))
+    session = Session(subject, settings, device, environment, result.with_suffix(".log"), stop)
     failure: Json | None = None
     with console.task(f"measuring {subject.name} ({settings.runtime}, {len(rows)} rows)") as task:
         try:
@@ -169,11 +175,21 @@ class Partial:
         self._path.unlink(missing_ok=True)
 
 
+class Stopped(Exception):
+    """Somebody wants this to end (Ctrl-C in another thread); nothing failed."""
+
+
 class Session:
-    """One agent with one artifact loaded, from start to end."""
+    """One agent with one artifact loaded, from start to end. Raises Stopped soon after `stop` is set."""
 
     def __init__(
-        self, subject: Subject, settings: Settings, device: Any, environment: environments.Environment, log: Path
+        self,
+        subject: Subject,
+        settings: Settings,
+        device: Any,
+        environment: environments.Environment,
+        log: Path,
+        stop: threading.Event | None = None,
     ) -> None:
         self._subject, self._settings, self._device, self._environment, self._log = (
             subject,
@@ -182,29 +198,34 @@ class Session:
             environment,
             log,
         )
+        self._stop = stop or threading.Event()
         self.facts: Json = {}
         self.peak_rss_bytes: int | None = None
 
     def run(self, rows: list[Json], partial: Partial, task: Task) -> None:
         """Fill `partial` with the rows that it lacks. Raises WorkerError or WorkerCrash."""
-        todo = [{k: r[k] for k in _ASKED if k in r} for r in rows if r["id"] not in partial.samples]
-        run = {"do": "run", "rows": todo, "max_tokens": self._settings.max_tokens}
-        with self._loaded() as agent:
-            for message in self._ask(agent, run):
+        with self.loaded() as ask:
+            for message in ask(self.run_of([r for r in rows if r["id"] not in partial.samples])):
                 if "sample" in message:
                     partial.add(Sample(**message["sample"]))
                     task(len(partial.samples), len(rows))
-                else:
-                    self._saw(message["ok"]["peak_rss_bytes"])  # its own high-water mark
 
     def ask(self, request: Json) -> Json:
         """The answer to one request that has but one, such as "compare" (see bench/agent.py)."""
-        with self._loaded() as agent:
-            return next(dict(message["ok"]) for message in self._ask(agent, request))
+        with self.loaded() as ask:
+            return next(dict(message["ok"]) for message in ask(request))
+
+    def run_of(self, rows: list[Json]) -> Json:
+        """The request to answer rows: what is right is not in it."""
+        asked = [{k: r[k] for k in _ASKED if k in r} for r in rows]
+        return {"do": "run", "rows": asked, "max_tokens": self._settings.max_tokens}
 
     @contextlib.contextmanager
-    def _loaded(self) -> Iterator[Channel]:
-        """An agent that has the subject in memory."""
+    def loaded(self, cold: bool = False) -> Iterator[Callable[[Json], Iterator[Json]]]:
+        """An agent that has the subject in memory: from a request to the messages that answer it, the last one {"ok": …}.
+
+        cold: let the kernel forget the file first. Raises WorkerError or WorkerCrash, from either.
+        """
         settings, subject = self._settings, self._subject
         device = self._device
         tokenizer = subject.tokenizer
@@ -221,28 +242,37 @@ class Session:
             device.agent(settings.runtime, there, options, self._environment, log) as agent,
         ):
             load = {"do": "load", "runtime": settings.runtime, "path": agent.path, "options": agent.options}
-            for message in self._ask(agent.channel, load):
+            for message in self._ask(agent.channel, {**load, "cold": True} if cold else load):
                 self.facts = message["ok"]
             try:
-                yield agent.channel
+                yield functools.partial(self._ask, agent.channel)
             finally:
                 self._saw(agent.peak_rss_bytes())
 
     def _ask(self, agent: Channel, request: Json) -> Iterator[Json]:
         agent.send({"id": 1, **request})
         while True:
-            try:
-                message = agent.receive(self._settings.stall_s)
-            except TimeoutError:
-                raise WorkerCrash(
-                    f"{self._settings.runtime} said nothing for {self._settings.stall_s:g} s",
-                    f"it was stopped; the log is {self._log}",
-                ) from None
+            message = self._receive(agent)
             if "error" in message:
                 raise from_json(message["error"])
+            if "ok" in message:
+                self._saw(message["ok"].get("peak_rss_bytes"))  # its own high-water mark
             yield message
             if "ok" in message:
                 return
+
+    def _receive(self, agent: Channel) -> Json:
+        silent = time.monotonic()
+        while not self._stop.is_set():
+            try:
+                return agent.receive(_LOOK_S)
+            except TimeoutError:
+                if time.monotonic() - silent >= self._settings.stall_s:
+                    raise WorkerCrash(
+                        f"{self._settings.runtime} said nothing for {self._settings.stall_s:g} s",
+                        f"it was stopped; the log is {self._log}",
+                    ) from None
+        raise Stopped
 
     def _saw(self, rss: int | None) -> None:
         self.peak_rss_bytes = max(self.peak_rss_bytes or 0, rss or 0) or None

@@ -66,7 +66,7 @@ def score(rows: Sequence[Json], measurement: Measurement, dialect: str) -> Score
     Raises EdgeError for rows without an id or expected calls, for an id used twice, and for an unknown dialect.
     """
     parse = dialects.get(dialect).parse
-    samples = {sample.row: sample for sample in measurement.samples}
+    samples = {sample.row: sample for sample in reversed(measurement.samples)}  # of several the first
     expected = _expected(rows)
     outcomes = [
         _outcome(name, row.get("kind"), expected[name], samples.get(name), parse) for name, row in zip(expected, rows)
