@@ -45,8 +45,7 @@ from edge.bench.measure import Session, Stopped
 from edge.bench.plan import BENCH, EARLIER, SCHEMA, WORKLOADS, Cell, Plan, Wish
 from edge.bench.profiles import Profile
 from edge.console import Console
-from edge.devices import inventory
-from edge.devices.ssh_failures import Lost
+from edge.devices import Lost, inventory
 from edge.environments import Environment
 from edge.errors import DeviceError, EdgeError
 from edge.records import Json, Measurement, Report, Sample, digest_value
@@ -260,13 +259,12 @@ class _Device(threading.Thread):
         self._cells = [cell for cell in matrix.plan.cells if cell.device == name]
         self._open: dict[Cell, _Running] = {}
         self._answers = 0  # of this run
-        self._began, self._kind = time.monotonic(), ""
+        self._began = time.monotonic()
         self.fault: BaseException | None = None
 
     def run(self) -> None:
         try:
             entry = inventory.get(self._name)
-            self._kind = entry.kind
             with _held(digest_value(entry.address), f"on {self._name}", self._matrix.console, self._matrix.stop):
                 self._began = time.monotonic()
                 self._patiently()
@@ -284,7 +282,7 @@ class _Device(threading.Thread):
                     self._measure(device)
                 return
             except DeviceError as error:
-                if self._kind == "ssh" and not isinstance(error, Lost):  # a refused key, another host's: no wait helps
+                if not isinstance(error, Lost):  # a refused key, another host's: no wait helps
                     self._give_up(error)
                     return
                 if self._answers > seen:

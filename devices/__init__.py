@@ -24,6 +24,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
+from edge.errors import DeviceError
 from edge.worker import Channel
 
 VITALS = ("load_average", "temperature_c", "clock_hz", "throttled", "energy_j", "available_bytes")
@@ -46,3 +47,7 @@ class Agent:
     path: str  # of the artifact, where the agent runs
     options: dict[str, Any]  # for the runtime's load(); a device may have added its own
     peak_rss_bytes: Callable[[], Optional[int]] = lambda: None  # seen from outside, so far
+
+
+class Lost(DeviceError):
+    """Of the kind that may pass: a device that starts again, a network that comes back."""

@@ -28,7 +28,7 @@ def understood(line: str) -> None:
     command: click.Command = main
     words = shlex.split(line, comments=True)[1:]
     context = click.Context(main, info_name="edge")
-    while isinstance(command, click.Group):
+    while isinstance(command, click.Group) and (words or not command.invoke_without_command):
         name, found, words = command.resolve_command(context, words)
         assert found is not None, name
         command, context = found, click.Context(found, parent=context, info_name=name)
