@@ -8,7 +8,6 @@ trusted (adb 29 says 0 when the device goes away in mid-command), so every comma
 from __future__ import annotations
 
 import contextlib
-import queue
 import re
 import shlex
 import subprocess
@@ -28,7 +27,7 @@ from edge.bench.runtimes import llama_server
 from edge.console import Console
 from edge.devices import Agent, Done, Lost, adb_binary, bundle, probe, runners, site
 from edge.devices.local import AGENT, variables
-from edge.errors import DeviceError, EdgeError, MissingError, WorkerCrash
+from edge.errors import DeviceError, EdgeError, WorkerCrash, WorkerError
 from edge.worker import Channel, clean_environment, python_channel
 
 FOLDER = "/data/local/tmp/edge"
@@ -166,6 +165,11 @@ class Adb:
     def vitals(self) -> dict[str, Any]:
         return probe.parse_vitals(self._probe(probe.VITALS_SCRIPT))
 
+    def disk_free_bytes(self) -> int | None:
+        """Where our folder is or would be."""
+        free: int | None = probe.parse_vitals(self._probe(probe.SCRIPT))["disk_free_bytes"]
+        return free
+
     def _probe(self, script: str) -> str:
         return self.run(["env", f"EDGE_FOLDER={self.folder}", "sh", "-c", script], 120).out
 
@@ -192,7 +196,7 @@ class Adb:
     def _send(self, file: Path, there: str, digest: str) -> None:
         marks = f"{self.folder}/marks"  # not beside the file: what lies in a folder is the artifact
         mark = f"{marks}/{records.digest_value(there)[:16]}"  # written last
-        if self._ok(f'test -f {shlex.quote(there)} && test "$(cat {shlex.quote(mark)})" = {digest}'):
+        if self._ok(f'test -f {shlex.quote(there)} && test "$(cat {mark})" = {digest}'):
             return
         self._refuse_full(file)
         for _ in range(2):
@@ -200,7 +204,7 @@ class Adb:
             if self._digest(f"{there}.partial") == digest:
                 here = shlex.quote(there)
                 self._must(
-                    f"chmod 755 {here}.partial && mv -f {here}.partial {here} && echo {digest} > {shlex.quote(mark)}"
+                    f"chmod 755 {here}.partial && mv -f {here}.partial {here} && mkdir -p {marks} && echo {digest} > {mark}"
                 )
                 return
             self.shell(f"rm -f {shlex.quote(there)}.partial")
@@ -232,13 +236,13 @@ class Adb:
         return self._lost(said)
 
     def _refuse_full(self, file: Path) -> None:
-        free = self.vitals().get("disk_free_bytes")
+        free = self.disk_free_bytes()
         if free is not None and free < file.stat().st_size + 2 * _PART:
             raise self._full(file, free)
 
-    def _full(self, file: Path, free: int | None = None) -> MissingError:
+    def _full(self, file: Path, free: int | None = None) -> DeviceError:
         left = "" if free is None else f", and {free / 1e6:.0f} MB are free"
-        return MissingError(f"{self.name}: {file.name} takes {file.stat().st_size / 1e6:.0f} MB there{left}",
+        return DeviceError(f"{self.name}: its disk is full: {file.name} takes {file.stat().st_size / 1e6:.0f} MB there{left}",
                             f"free some, or `edge devices clean {self.name}`")  # fmt: skip
 
     def _digest(self, there: str) -> str:
@@ -253,7 +257,7 @@ class Adb:
             return done
         said = (done.err + done.out).strip()
         if "No space left" in said:
-            raise MissingError(f"{self.name}: its disk is full", f"free some, or `edge devices clean {self.name}`")
+            raise DeviceError(f"{self.name}: its disk is full", f"free some, or `edge devices clean {self.name}`")
         late = f"took over {timeout_s:g} s" if done.status is None else f"ended with {done.status}"
         raise DeviceError(f"{self.name}: `{command[:80]}` {late}: {said[-300:]}", "look at it there with adb shell")
 
@@ -317,9 +321,8 @@ class Adb:
         server = self._server()
         if not runners.libraries(server):
             return [self.push(server, records.digest_file(server))]
-        folder = self.push(
-            server.parent, records.digest_folder(server.parent)
-        )  # a release of the user's, linked to its own
+        # A release of the user's, linked to libraries of its own.
+        folder = self.push(server.parent, records.digest_folder(server.parent))
         return ["env", f"LD_LIBRARY_PATH={folder}", f"{folder}/{server.name}"]
 
     @contextlib.contextmanager
@@ -361,12 +364,19 @@ class Adb:
             url = f"http://127.0.0.1:{here}"
             told = {**options, "url": url, "tokenizer": None, "load_s": server.wait_until_up(url)}
             with python_channel(AGENT, python=environment.python, log=log, env={}) as channel:
-                yield Agent(channel, path, told, lambda: self._peak(server.pid))
+                try:
+                    yield Agent(channel, path, told, lambda: self._peak(server.pid))
+                except WorkerError as error:  # the agent here tells only that the server answers no more
+                    raise (server.fault() or self._gone() or error) from None
 
     def _guess(self, status: int) -> EdgeError | None:
         """Of an agent there that ended without a word."""
         if status in _ENDS:
             return WorkerCrash(f"{self.name}: the agent there was ended ({status})", _ENDS[status])
+        return self._gone()
+
+    def _gone(self) -> DeviceError | None:
+        """Why it can't be reached, if it can't."""
         try:
             self._connect()
         except DeviceError as gone:
@@ -388,9 +398,9 @@ class _Guarded:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
         )
-        self._lines: queue.Queue[str | None] = queue.Queue()
         self._status: int | None = None
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def __enter__(self) -> _Guarded:
         return self
@@ -403,6 +413,9 @@ class _Guarded:
             self._process.wait(10)
         self._process.kill()
         self._process.wait()
+        self._reader.join(10)
+        if self._process.stdout:
+            self._process.stdout.close()
 
     def _read(self) -> None:
         assert self._process.stdout
@@ -414,14 +427,13 @@ class _Guarded:
                 self._status = int(told[1])
             with contextlib.suppress(ValueError):  # the log is closed: nobody reads on
                 self._log.write(raw)
-        self._lines.put(None)
 
     def wait_until_up(self, url: str) -> float:
         """Seconds until it answers. Raises WorkerCrash if it ends first, DeviceError if it never does."""
         began = time.monotonic()
         while time.monotonic() < began + _START_S:
-            if self._status is not None or self._process.poll() is not None:
-                raise self._ended()
+            if fault := self.fault(0):
+                raise fault
             with (
                 contextlib.suppress(urllib.error.URLError, OSError),
                 urllib.request.urlopen(f"{url}/health", timeout=5),
@@ -432,11 +444,17 @@ class _Guarded:
             f"{self._name}: llama.cpp's server did not come up within {_START_S:g} s", f"the log is {self._log.name}"
         )
 
-    def _ended(self) -> EdgeError:
+    def fault(self, wait_s: float = 2.0) -> EdgeError | None:
+        """What it ended of, if it does within that time."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(wait_s)
+            self._reader.join(1)
+        if self._status is None and self._process.poll() is None:
+            return None
         said = f"status {self._status}" if self._status is not None else "the connection went"
         kind = WorkerCrash if self._status is not None else Lost
         hint = _ENDS.get(self._status or 0, f"the log is {self._log.name}")
-        return kind(f"{self._name}: llama.cpp's server ended before it was up ({said})", hint)
+        return kind(f"{self._name}: llama.cpp's server ended ({said})", hint)
 
 
 def parse_devices(text: str) -> dict[str, str]:

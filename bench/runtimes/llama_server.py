@@ -241,7 +241,9 @@ class _Child:
             return None
         said = tail_of(self._log, 12)
         hint = (
-            "it was built for another processor: `edge runners build` here" if code == -4 else "what it said is above"
+            "SIGILL: it has instructions that this processor has not: `edge runners build --for` its class (`edge runners list`)"
+            if code == -4
+            else "what it said is above"
         )
         return WorkerCrash(f"llama-server ended with status {code}; it said last:\n{said}", hint)
 
@@ -277,12 +279,19 @@ class _Server:
             if died := fault():
                 raise died
             with contextlib.suppress(OSError, http.client.HTTPException, WorkerError):
-                if self.ask("GET", "/health").get("status") == "ok":
+                if self._ask("GET", "/health").get("status") == "ok":
                     return
             time.sleep(0.01)
         raise WorkerError(f"llama-server at {self._at} is not ready after {_START_S:g} s", "look at what it says there")
 
     def ask(self, method: str, path: str, body: Optional[dict[str, Any]] = None) -> dict[str, Any]:
+        """The answer. Raises WorkerCrash, with what it died of where that is known, if none comes."""
+        try:
+            return self._ask(method, path, body)
+        except (OSError, http.client.HTTPException) as error:
+            raise self.gone(str(error) or type(error).__name__) from None
+
+    def _ask(self, method: str, path: str, body: Optional[dict[str, Any]] = None) -> dict[str, Any]:
         with self._asked(method, path, body) as reply:
             told: dict[str, Any] = json.loads(reply.read())
         return told
