@@ -38,7 +38,7 @@ class Apt:
             (where / name).mkdir(parents=True)
         (where / "status").touch()
         key = f"[signed-by={_KEYRING}] " if _KEYRING.exists() else ""
-        (where / "sources.list").write_text("".join(f"deb {key}{_mirror()} {suite} main\n" for suite in SUITES))
+        (where / "sources.list").write_text("".join(f"deb {key}{mirror()} {suite} main\n" for suite in SUITES))
         pin = f"Package: {' '.join(backports)}\nPin: release n={SUITES[-1]}\nPin-Priority: 900\n"
         (where / "preferences").write_text(pin if backports else "")
         options = {
@@ -69,7 +69,7 @@ class Apt:
         return sorted(self._archives.glob("*.deb"))
 
 
-def _mirror() -> str:
+def mirror() -> str:
     """The Debian mirror of this machine's apt. Raises MissingError if it has none."""
     asked = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(COMPONENT)", "Created-By: Packages"]
     for line in run(asked).splitlines():
