@@ -42,7 +42,8 @@ _COMMON = together(
 def handoff() -> None:
     """One folder for an app team: the model, code that calls it, and a contract of what was proven.
 
-    An artifact that was refused is never handed over. One that is degraded or not proven, fails lint, is given other prompts
+    One that nothing has judged yet is proven first, if its checkpoint and rows lie near (`edge run` leaves both). An
+    artifact that was refused is never handed over. One that is degraded or not proven, fails lint, is given other prompts
     than in training, or other tools, needs --accept REASON. A folder that somebody has worked in is never overwritten.
 
     \b
@@ -99,7 +100,9 @@ def _run(target: str, given: dict[str, Any], **more: Any) -> None:
     as_json, quiet, key = given.pop("as_json"), given.pop("quiet"), given.pop("sign")
     file = given.pop("artifact")
     with Console(quiet) as console:
-        done = write.hand_over(target, file, write.Wish(**given, **more), console)
+        wish = write.Wish(**given, **more)
+        write.prove(file, wish, console)
+        done = write.hand_over(target, file, wish, console)
         if key:
             signing.sign(done.folder, key, console)
     _show(done, bool(key), as_json)

@@ -18,7 +18,7 @@ from edge.dialects import Message, Tool
 from edge.errors import EdgeError, GateError, MissingError
 from edge.export import inspect, lint
 from edge.export.gate import class_of
-from edge.export.handoff import TARGETS, Target, target
+from edge.export.handoff import TARGETS, Target, origin, target
 from edge.export.handoff.origin import CASES, Lesson
 from edge.export.handoff.shapes import learned
 from edge.export.inspect.found import Found
@@ -127,7 +127,9 @@ def doubts(record: Artifact, lesson: Lesson, served: Sequence[Json], findings: S
 def _unproven(record: Artifact) -> list[Doubt]:
     file, kind = Path(record.path).name, class_of(record.quantisation)
     if not record.proof:
-        hint = f"prove it: edge import {record.path} --checkpoint FOLDER, or export it again without --unproven"
+        near = origin.find(record, Path(record.path)).checkpoint
+        folder = near.path if near else "FOLDER"
+        hint = f"prove it: edge import {record.path} --checkpoint {folder}, or export it again without --unproven"
         return [Doubt(f"{file} was not proven beside its checkpoint ({kind})", hint)]
     if record.proof["verdict"] == "degraded":
         return [Doubt(f"{file} is degraded: {'; '.join(record.proof.get('why', []))}", _ANOTHER)]

@@ -8,6 +8,7 @@ done.folder, done.steps
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -17,10 +18,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge import dialects, records
+from edge import dialects, environments, records
 from edge.bench.report import handoff as page
 from edge.console import Console
 from edge.errors import EdgeError, GateError
+from edge.export import gate
 from edge.export.handoff import Job, Target, contract, measured, origin, refuse, target, verify
 from edge.records import Artifact, Json
 
@@ -84,6 +86,21 @@ def hand_over(name: str, file: Path, wish: Wish, console: Console) -> Done:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Done(out, contract.read(out), module.steps(dataclasses.replace(job, contract=whole)), state)
+
+
+def prove(file: Path, wish: Wish, console: Console) -> None:
+    """Let an artifact that nothing has judged yet be judged beside its checkpoint, if that and its rows lie near."""
+    record = refuse.artifact(file)
+    where = origin.find(record, file, wish.checkpoint)
+    if record.proof or not where.checkpoint or not where.workload:
+        return
+    rows = [json.loads(line) for line in where.workload.read_text(encoding="utf-8").splitlines()]
+    folder = file.parent / ".gate" / where.checkpoint.digest[:12]
+    with (
+        contextlib.closing(environments.Builder(console)) as builder,
+        gate.Gate(where.checkpoint, rows[: gate.ROWS], folder, console, builder.get) as judge,
+    ):
+        judge.prove(record)
 
 
 def prepare(name: str, file: Path, wish: Wish) -> tuple[Job, Json]:
