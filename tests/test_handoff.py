@@ -793,6 +793,11 @@ def test_a_real_artifact_is_proven_by_what_ends_a_run_and_handed_over(tmp_path: 
     assert (found.results / after_run.PAGE).is_file()
     again, _ = after_run.hand_over(found, tuned, made.artifacts, rows, [], QUIET, builder.get)
     assert again[0].state == "kept"
+    # The command proves what nothing has judged yet.
+    other = next(Path(a.path) for a in made.artifacts if a.quantisation == "f16")
+    assert records.load(records.Artifact, job.manifest_of(other)).proof is None
+    assert edge("ollama", other, "--accept", "raw.py alone", "--out", tmp_path / "f16").exit_code == 0
+    assert records.read_json(tmp_path / "f16" / "contract.json")["proof"]["verdict"] == "proven"
 
 
 def test_wish_and_command_have_the_same_words() -> None:
