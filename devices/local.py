@@ -30,6 +30,7 @@ _POLL_S = 0.02
 
 class Local:
     name = kind = "local"
+    _throttles: int | None = None
 
     def __enter__(self) -> Local:
         return self
@@ -88,16 +89,30 @@ class Local:
             "emulated": False,
         }
 
+    def _throttled(self) -> bool | None:
+        """Whether a core was slowed since this was asked last."""
+        before, self._throttles = self._throttles, _throttles()
+        if self._throttles is None:
+            return None
+        return before is not None and self._throttles > before
+
     def vitals(self) -> dict[str, Any]:
         clock = psutil.cpu_freq() if hasattr(psutil, "cpu_freq") else None
         return {
             "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
             "temperature_c": _temperature(),
             "clock_hz": clock.current * 1e6 if clock and clock.current else None,
-            "throttled": None,
+            "throttled": self._throttled(),
             "energy_j": _energy(),
             "available_bytes": psutil.virtual_memory().available,
         }
+
+
+def _throttles() -> int | None:
+    """How often a core was slowed for heat since the machine started, where the kernel counts it (x86)."""
+    files = Path("/sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle/core_throttle_count")
+    counts = [int(f.read_text()) for f in files]
+    return sum(counts) if counts else None
 
 
 class Watch:
