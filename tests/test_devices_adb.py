@@ -15,12 +15,12 @@ from edge import environments, records
 from edge.bench import measure
 from edge.console import Console
 from edge.devices import Lost, adb, runners
+from edge.dialects import functiongemma
 from edge.errors import DeviceError
 from edge.export import everything, job
 from edge.train import tiny
 
 QUIET = Console(quiet=True)
-STOP = ("<end_of_turn>", "<eos>")
 # As adb 34 and 36 print them (serials changed).
 LISTED = """* daemon not running; starting now at tcp:5037
 * daemon started successfully
@@ -164,7 +164,7 @@ def answers(device: Any, runtime: str, file: Path, folder: Path) -> list[Any]:
     rows = folder / "rows.jsonl"
     rows.write_text(json.dumps({"id": "1", "prompt": prompt}) + "\n")
     subject = measure.Subject("m", file, records.digest_file(file), "artifact", file.suffix[1:])
-    settings = measure.Settings(runtime, 1, 256, 12, STOP)
+    settings = measure.Settings(runtime, 1, 256, 12, functiongemma.STOP)
     environment = device.environment(runtime, QUIET)
     made = measure.measure(
         subject, settings, rows, device, environment, folder / f"{device.name}-{runtime}.json", QUIET
