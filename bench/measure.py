@@ -20,7 +20,8 @@ import psutil
 
 from edge import archive, environments, records
 from edge.console import Console, Task
-from edge.errors import EdgeError, WorkerCrash, from_json
+from edge.devices import VITALS
+from edge.errors import DeviceError, EdgeError, WorkerCrash, from_json
 from edge.records import Json, Measurement, Sample
 from edge.worker import Channel
 
@@ -103,7 +104,7 @@ def measure(
         except EdgeError as error:
             failure = error.to_json()
             console.say(f"✗ {subject.name}: {error.message}")
-    after = device.vitals()
+    after = _vitals(device, failure)
     measurement = Measurement(
         subject=subject.digest,
         subject_name=subject.name,
@@ -135,6 +136,17 @@ def measure(
     if not failure:
         partial.remove()
     return measurement
+
+
+def _vitals(device: Any, failure: Json | None) -> Json:
+    """How the device is afterwards; nothing of one that went away, which must not cost the record."""
+    unknown = dict.fromkeys(VITALS)
+    if failure and failure["kind"] == DeviceError.kind:
+        return unknown
+    try:
+        return {**unknown, **device.vitals()}
+    except DeviceError:
+        return unknown
 
 
 def _kept(result: Path, mark: str) -> Measurement | None:

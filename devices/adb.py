@@ -60,6 +60,7 @@ _STATES = {
     "sideload": "it is in sideload mode: start it normally",
     "bootloader": "it is in its bootloader: start it normally",
 }
+_BACK = "plug it in again, or wait until it is up; then run the same command: what is finished is kept"
 _PASSING = ("offline", "authorizing", "bootloader", "recovery")
 
 
@@ -132,8 +133,7 @@ class Adb:
 
     def _lost(self, said: str) -> Lost:
         tail = said.strip().splitlines()[-1] if said.strip() else "nothing was said"
-        return Lost(f"{self.name}: the connection was lost in mid-command ({tail})",
-                           "plug it in again, or wait until it is up; then run the same command: what is finished is kept")  # fmt: skip
+        return Lost(f"{self.name}: the connection was lost in mid-command ({tail})", _BACK)
 
     def _connect(self) -> None:
         """Raises DeviceError naming the state that it is in, or those that are there."""
@@ -163,15 +163,15 @@ class Adb:
         return self._facts
 
     def vitals(self) -> dict[str, Any]:
-        return probe.parse_vitals(self._probe(probe.VITALS_SCRIPT))
+        return probe.parse_vitals(self._probe(probe.VITALS_SCRIPT, 60))
 
     def disk_free_bytes(self) -> int | None:
         """Where our folder is or would be."""
         free: int | None = probe.parse_vitals(self._probe(probe.SCRIPT))["disk_free_bytes"]
         return free
 
-    def _probe(self, script: str) -> str:
-        return self.run(["env", f"EDGE_FOLDER={self.folder}", "sh", "-c", script], 120).out
+    def _probe(self, script: str, timeout_s: float = 120.0) -> str:
+        return self.run(["env", f"EDGE_FOLDER={self.folder}", "sh", "-c", script], timeout_s).out
 
     def lacks(self, runtime: str) -> str | None:
         if runtime == SERVER:
@@ -451,10 +451,10 @@ class _Guarded:
             self._reader.join(1)
         if self._status is None and self._process.poll() is None:
             return None
-        said = f"status {self._status}" if self._status is not None else "the connection went"
-        kind = WorkerCrash if self._status is not None else Lost
-        hint = _ENDS.get(self._status or 0, f"the log is {self._log.name}")
-        return kind(f"{self._name}: llama.cpp's server ended ({said})", hint)
+        if self._status is None:
+            return Lost(f"{self._name}: the connection was lost while llama.cpp's server ran there", _BACK)
+        hint = _ENDS.get(self._status, f"the log is {self._log.name}")
+        return WorkerCrash(f"{self._name}: llama.cpp's server ended (status {self._status})", hint)
 
 
 def parse_devices(text: str) -> dict[str, str]:
