@@ -235,26 +235,6 @@ def test_a_short_cut_is_not_noticed(
     same_answers_and_no_row_twice(made, None, undisturbed)
 
 
-def test_a_clock_that_jumps_is_in_no_figure(
-    pi: Pi, pi5: Ssh, artifact: Path, workload: Path, tmp_path: Path, undisturbed: dict[str, str]
-) -> None:
-    pi.jump_clock(0)
-    try:
-        with when(rows_in(tmp_path / "m.samples", 2), lambda: pi.jump_clock(-86400)):
-            made = measured(pi5, artifact, workload, tmp_path / "m.json")
-    finally:
-        pi.write("/etc/ld.so.preload", "")
-    same_answers_and_no_row_twice(made, None, undisturbed)
-    assert all(s.call_s is not None and 0 < s.call_s < 600 for s in made.samples)
-    assert made.started_at and abs(time.time() - _seconds(made.started_at)) < 600
-
-
-def _seconds(moment: str) -> float:
-    import datetime
-
-    return datetime.datetime.fromisoformat(moment).timestamp()
-
-
 def test_an_illegal_instruction_is_explained(
     artifact: Path, workload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

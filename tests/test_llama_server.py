@@ -239,7 +239,6 @@ def test_the_agent_starts_it_and_tells_its_memory(server: str, model: Path, load
         assert facts["file_bytes"] == model.stat().st_size and 0 < facts["load_s"] < 120
         answer = told(channel, {"do": "answer", "row": SHORT, "max_tokens": 8})["sample"]
         assert answer["text"] == loaded.answer(SHORT, 8, lambda *_: True)["text"]
-        assert answer["text"].startswith("<start_function_call>call:")
         stopped = told(channel, {"do": "answer", "row": STOPPED, "max_tokens": 8})["sample"]
         assert (stopped["text"], stopped["stop"]) == ("", loaded.answer(STOPPED, 8, lambda *_: True)["stop"])
         assert stopped["stop"] in functiongemma.STOP

@@ -22,9 +22,9 @@ from edge.bench import files, matrix, plan, profiles, score
 from edge.bench.journal import Journal, sample
 from edge.bench.plan import Wish
 from edge.console import Console
-from edge.devices import inventory
+from edge.devices import Lost, inventory
 from edge.devices.local import Local
-from edge.errors import DeviceError, EdgeError
+from edge.errors import EdgeError
 from edge.export import everything, job
 from edge.records import Measurement, write_text
 from edge.train import generator, tiny
@@ -334,7 +334,7 @@ class Leaving(Local):
             def lose(timeout_s: float | None = None) -> Any:
                 if Leaving.left and next(seen) >= Leaving.after:
                     Leaving.left -= 1
-                    raise DeviceError("the cable is out", "put it in again")
+                    raise Lost("the cable is out", "put it in again")
                 return receive(timeout_s)
 
             agent.channel.receive = lose
