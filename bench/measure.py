@@ -138,6 +138,11 @@ def measure(
     return measurement
 
 
+def _there(device: Any, file: Path) -> str:
+    """Its place on the device; of one that is not here its name, which the runtime then misses."""
+    return str(device.push(file, records.digest_file(file))) if file.is_file() else str(file)
+
+
 def _vitals(device: Any, failure: Json | None) -> Json:
     """How the device is afterwards; nothing of one that went away, which must not cost the record."""
     unknown = dict.fromkeys(VITALS)
@@ -245,7 +250,7 @@ class Session:
             "threads": settings.threads,
             "context": settings.context,
             "stop": list(settings.stop),
-            "tokenizer": device.push(tokenizer, records.digest_file(tokenizer)) if tokenizer else None,
+            "tokenizer": _there(device, tokenizer) if tokenizer else None,
         }
         there = device.push(subject.path, subject.digest)
         self._log.parent.mkdir(parents=True, exist_ok=True)

@@ -41,10 +41,20 @@ _START_S = 180.0  # a server maps the model and warms up
 _GUARD = """exec 3<&0
 {command} </dev/null &
 p=$!
+echo $$ >{folder}/running
 echo __EDGE_PID=$p
 (cat <&3 >/dev/null; kill -9 $p) 2>/dev/null &
 wait $p
-echo __EDGE_STATUS=$?"""
+s=$?
+rm -f {folder}/running
+echo __EDGE_STATUS=$s"""
+# adbd keeps the shell of a connection that was cut: its whole group is ended, if it is still ours.
+_END_LEFT = """f={folder}/running
+[ -f $f ] || exit 0
+read -r g <$f
+rm -f $f
+tr "\\0" " " <"/proc/$g/cmdline" 2>/dev/null | grep -q llama-server && kill -9 -- -"$g"
+true"""
 
 _ENDS = {
     132: "it was built for another processor (SIGILL): `edge devices` says what this one lacks",
@@ -128,12 +138,18 @@ class Adb:
                     raise
                 time.sleep(_BACK_OFF_S * 2**attempt)
                 with contextlib.suppress(DeviceError):
-                    self._connect()
+                    self._reconnect()
         raise AssertionError  # the loop returns or raises
 
     def _lost(self, said: str) -> Lost:
         tail = said.strip().splitlines()[-1] if said.strip() else "nothing was said"
         return Lost(f"{self.name}: the connection was lost in mid-command ({tail})", _BACK)
+
+    def _reconnect(self) -> None:
+        """Of a phone on the network adb keeps a dead connection for as long as the kernel does: it is closed first."""
+        if ":" in self.serial:
+            self._call(["disconnect", self.serial], 20, serial=False)
+        self._connect()
 
     def _connect(self) -> None:
         """Raises DeviceError naming the state that it is in, or those that are there."""
@@ -163,7 +179,7 @@ class Adb:
         return self._facts
 
     def vitals(self) -> dict[str, Any]:
-        return probe.parse_vitals(self._probe(probe.VITALS_SCRIPT, 60))
+        return probe.parse_vitals(self._probe(probe.VITALS_SCRIPT, 30))
 
     def disk_free_bytes(self) -> int | None:
         """Where our folder is or would be."""
@@ -171,7 +187,16 @@ class Adb:
         return free
 
     def _probe(self, script: str, timeout_s: float = 120.0) -> str:
-        return self.run(["env", f"EDGE_FOLDER={self.folder}", "sh", "-c", script], timeout_s).out
+        line = shlex.join(["env", f"EDGE_FOLDER={self.folder}", "sh", "-c", script])
+
+        def ask() -> str:
+            done = self._shell(line, timeout_s)
+            if done.status is None:
+                raise Lost(f"{self.name}: it does not answer any more", _BACK)
+            return done.out
+
+        told: str = self._again(ask)
+        return told
 
     def lacks(self, runtime: str) -> str | None:
         if runtime == SERVER:
@@ -356,7 +381,10 @@ class Adb:
     ) -> Iterator[Agent]:
         """llama.cpp's server there with the model in it, and an agent here that asks it."""
         port = 20000 + int(time.monotonic() * 1000) % 20000
-        command = _GUARD.format(command=shlex.join([*self._program(), *llama_server.arguments(path, options, port)]))
+        self.shell(_END_LEFT.format(folder=self.folder))
+        command = _GUARD.format(
+            folder=self.folder, command=shlex.join([*self._program(), *llama_server.arguments(path, options, port)])
+        )
         with (
             _Guarded([self._adb, "-s", self.serial, "shell", command], self.name, log) as server,
             self.forward(port) as here,
