@@ -53,7 +53,7 @@ _END_LEFT = """f={folder}/running
 [ -f $f ] || exit 0
 read -r g <$f
 rm -f $f
-tr "\\0" " " <"/proc/$g/cmdline" 2>/dev/null | grep -q llama-server && kill -9 -- -"$g"
+grep -q llama-server "/proc/$g/cmdline" 2>/dev/null && kill -9 -- -"$g"
 true"""
 
 _ENDS = {
