@@ -274,12 +274,8 @@ class Channel:
         if guessed := self._guess(code):
             return guessed
         tail = tail_of(self._log)
-        what, hint = f"{self._name} ended with status {code}", f"the log is {self._log}"
-        if code < 0 or code > 128:
-            number = -code if code < 0 else code - 128
-            what = f"{self._name} was ended by signal {number} ({_signal_name(number)})"
-            hint = _GUESSES.get(number, hint)
-        return WorkerCrash(what + (f"; it said last:\n{tail}" if tail else ""), hint)
+        what, hint = ended(self._name, code)
+        return WorkerCrash(what + (f"; it said last:\n{tail}" if tail else ""), hint or f"the log is {self._log}")
 
 
 def python_channel(script: PathLike, *, python: PathLike, log: IO[bytes], env: dict[str, str]) -> Channel:
@@ -298,6 +294,14 @@ _GUESSES: dict[int, str] = {
     signal.SIGKILL: "this is what running out of memory looks like: " + _MEMORY_HINT,
     signal.SIGILL: "its native code was built for another processor: `edge env clean` and build it here",
 }
+
+
+def ended(name: str, code: int) -> tuple[str, Optional[str]]:
+    """What became of a process, by its status (a signal is negative, or over 128 through a shell), and what that looks like."""
+    if 0 <= code <= 128:
+        return f"{name} ended with status {code}", None
+    number = -code if code < 0 else code - 128
+    return f"{name} was ended by signal {number} ({_signal_name(number)})", _GUESSES.get(number)
 
 
 def _signal_name(number: int) -> str:

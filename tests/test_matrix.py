@@ -321,21 +321,24 @@ def test_rates_alone_have_files_of_their_own(made: dict[str, Path], tmp_path: Pa
 
 
 class Leaving(Local):
-    """This machine as a device that is lost after some messages, `losses` times, and then for ever if `losses` is None."""
+    """This machine as a device that is lost `left` times, each time after `after` rows of a session."""
 
     left = 0
-    after = 6
+    after = 2
 
     @contextlib.contextmanager
     def agent(self, *arguments: Any) -> Iterator[Any]:
         with super().agent(*arguments) as agent:
-            receive, seen = agent.channel.receive, iter(range(10**6))
+            receive, rows = agent.channel.receive, 0
 
             def lose(timeout_s: float | None = None) -> Any:
-                if Leaving.left and next(seen) >= Leaving.after:
+                nonlocal rows
+                if Leaving.left and rows >= Leaving.after:
                     Leaving.left -= 1
                     raise Lost("the cable is out", "put it in again")
-                return receive(timeout_s)
+                message = receive(timeout_s)
+                rows += "sample" in message
+                return message
 
             agent.channel.receive = lose
             yield agent

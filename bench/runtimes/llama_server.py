@@ -16,6 +16,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -29,9 +30,10 @@ from urllib.parse import urlsplit
 
 from edge.bench.runtimes import Heard
 from edge.errors import EdgeError, WorkerCrash, WorkerError
-from edge.worker import tail_of
+from edge.worker import ended, tail_of
 
 ENVIRONMENT = {"GOMP_SPINCOUNT": "2000"}  # as in llama_cpp, for a server with OpenMP
+_OTHER_PROCESSOR = "it has instructions that this processor has not: `edge runners build --for` its class (`edge runners list`)"
 _GREEDY = {"samplers": ["top_k"], "top_k": 1, "temperature": 0}
 _START_S, _SILENT_S = 120.0, 300.0  # until it is up; between two tokens
 # Starts the server so that the kernel ends it when this process ends, however that happens (Linux; elsewhere `close` does).
@@ -239,13 +241,10 @@ class _Child:
         code = self._process.poll()
         if code is None:
             return None
-        said = tail_of(self._log, 12)
-        hint = (
-            "SIGILL: it has instructions that this processor has not: `edge runners build --for` its class (`edge runners list`)"
-            if code == -4
-            else "what it said is above"
-        )
-        return WorkerCrash(f"llama-server ended with status {code}; it said last:\n{said}", hint)
+        what, hint = ended("llama-server", code)
+        if code == -signal.SIGILL:
+            hint = _OTHER_PROCESSOR
+        return WorkerCrash(f"{what}; it said last:\n{tail_of(self._log, 12)}", hint or "what it said is above")
 
     def peak_rss_bytes(self) -> Optional[int]:
         with contextlib.suppress(OSError):

@@ -149,6 +149,9 @@ class Standin:
     def used_mb(self) -> int:
         return sum(rss for _, rss in self._ask("processes")) >> 20
 
+    def largest_mb(self) -> int:
+        return max(rss for _, rss in self._ask("processes")) >> 20
+
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
         self._ask("write", path=path, text=text, mode=mode)
 
