@@ -33,7 +33,9 @@ from edge.errors import EdgeError, WorkerCrash, WorkerError
 from edge.worker import ended, tail_of
 
 ENVIRONMENT = {"GOMP_SPINCOUNT": "2000"}  # as in llama_cpp, for a server with OpenMP
-_OTHER_PROCESSOR = "it has instructions that this processor has not: `edge runners build --for` its class (`edge runners list`)"
+_OTHER_PROCESSOR = (
+    "it has instructions that this processor has not: `edge runners build --for` its class (`edge runners list`)"
+)
 _GREEDY = {"samplers": ["top_k"], "top_k": 1, "temperature": 0}
 _START_S, _SILENT_S = 120.0, 300.0  # until it is up; between two tokens
 # Starts the server so that the kernel ends it when this process ends, however that happens (Linux; elsewhere `close` does).
