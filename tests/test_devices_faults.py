@@ -201,19 +201,24 @@ def test_a_measurement_that_was_broken_off_goes_on(
 ) -> None:
     there, device = both
     do, says = FAULTS[fault]
-    result, settings = tmp_path / "m.json", settings_of()
+    result = tmp_path / "m.json"
 
     def harm() -> None:
         if fault in ("frozen", "cut off"):  # from now on: until the first row a slow machine may be silent for longer
             object.__setattr__(settings, "stall_s", 30.0 if there.kind == "pi" and fault == "cut off" else 5.0)
         do(there)
 
-    try:
-        with when(rows_in(result.with_suffix(".samples"), 2), harm):
-            broken = measured(device, artifact, workload, result, settings)
-    finally:
-        there.mend()
-        there.limit_memory(None)
+    for _ in range(3):  # on a busy machine rows come in bursts: the last may be here before the fault takes hold
+        result.unlink(missing_ok=True)
+        settings = settings_of()
+        try:
+            with when(rows_in(result.with_suffix(".samples"), 2), harm):
+                broken = measured(device, artifact, workload, result, settings)
+        finally:
+            there.mend()
+            there.limit_memory(None)
+        if broken.error:
+            break
     assert broken.error and re.search(says, f"{broken.error['message']} {broken.error['hint']}"), broken.error
     assert broken.error["hint"]
     same_answers_and_no_row_twice(measured(device, artifact, workload, result), broken, undisturbed)
