@@ -3,6 +3,8 @@
 PYTHON ?= python3
 V := .venv/bin
 STAMP := .venv/.edge-ready
+# Two processes, whole files each, for what a file's tests share: half the time on two cores; more would disturb their waiting.
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
 # A strict editable install links single files, so a new file (a newer folder) means installing again.
 FOLDERS := $(shell find edge train export bench devices -type d -not -name __pycache__)
 
@@ -12,10 +14,10 @@ demo: $(STAMP)  ## tune, export, measure and report in ./demo
 	$(V)/edge demo
 
 test: install-dev  ## everything, on real workers and runtimes
-	$(V)/python -m pytest
+	$(V)/python -m pytest $(TWO)
 
 check: install-dev lint  ## the fast part
-	$(V)/python -m pytest -m "not slow" -q
+	$(V)/python -m pytest -m "not slow" -q $(TWO)
 
 lint: install-dev
 	$(V)/ruff check .
