@@ -256,6 +256,10 @@ class Session:
         """
         messages = with_developer(messages, self.target.developer, bool(declared))
         prompt = renderers.prompt(self.target.renderer, self.target.dialect, messages, declared)
+        try:
+            prompt.encode()
+        except UnicodeEncodeError:  # of a terminal or a pipe that isn't UTF-8; of JSON that says "\\ud800"
+            raise EdgeError("a text holds half a surrogate pair, or a byte that is no UTF-8", "send UTF-8") from None
         row = {"id": "call", "prompt": prompt, "messages": messages, "tools": declared}
         started = time.monotonic()
         sample, ids = self.answer(row, self.target.settings.max_tokens, told)

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import artifacts
+from click.testing import CliRunner
 
 from edge import dialects, records, renderers
+from edge.cli import main
 from edge.console import Console
-from edge.export.handoff import write
+from edge.export.handoff import verify, write
 from edge.export.job import manifest_of
 from edge.records import Artifact, Checkpoint, Json, Measurement, Sample
 from edge.train.readers import DEVELOPER
@@ -141,3 +143,18 @@ def scene(top: Path, **how: Any) -> Scene:
     made.artifact()
     made.measured()
     return made
+
+
+def edge(*arguments: object) -> Any:
+    """As `edge handoff …`."""
+    return CliRunner().invoke(main, ["handoff", *map(str, arguments)])
+
+
+def read(folder: Path) -> Json:
+    return dict(json.loads((folder / "contract.json").read_text()))
+
+
+def rewrite(folder: Path, told: Json, digest: bool = False) -> None:
+    if digest:
+        told["digest"] = verify.digest_of(told)
+    (folder / "contract.json").write_text(json.dumps(told))

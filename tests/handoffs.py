@@ -100,6 +100,7 @@ NAMED = {
         tool("setLight", {"room": {"type": "string", "enum": ["on", "ON", "On", "o n", "on!"]}}),
         tool("set-light", {"room": {"type": "object", "properties": {"x": {"type": "integer"}}}}),
         tool("set_light_room", {}), tool("set", {"light_room": {"type": "string", "enum": ["a"]}}),
+        tool("tools", {"kt": {"type": "string", "enum": ["a"]}}),  # what Kotlin's compiler calls the file
         tool("x1", {"1": {"type": "string"}, "2a": {"type": "string"}}), tool("x", {"n1": {"type": "string"}}), tool("x2"), tool("X"),
     ],
     "odd": [

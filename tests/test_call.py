@@ -272,6 +272,15 @@ def test_bad_input(tmp_path, tools_file):
         assert result.returncode == 2 and said in result.stderr and "Traceback" not in result.stderr, result.stderr
 
 
+def test_bytes_that_are_no_text_are_said_before_anything_is_loaded(tmp_path, tools_file):
+    declared = tools.load(tools_file).tools
+    session = calling.Session(calling.find(artifacts.gguf(tmp_path / "m.gguf")), QUIET)
+    for said in (b"caf\xe9".decode(errors="surrogateescape"), "\ud83d"):
+        with pytest.raises(EdgeError, match="half a surrogate pair") as refused:
+            session.ask([{"role": "user", "content": said}], declared)
+        assert refused.value.exit_code == 2
+
+
 # --- the real thing ---------------------------------------------------------------------------------------------------
 
 
@@ -426,6 +435,16 @@ def bundle(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("runtime", ["litert_lm", "litert", "litert_lm_chat"])
 def test_litertlm(bundle, tools_file, runtime):
     in_runtime(bundle, tools_file, runtime)
+
+
+@pytest.mark.slow
+def test_the_answers_ids_are_the_answers_alone(bundle, model, tools_file):
+    """LiteRT-LM puts its start token before every text; only the prompt was fed one."""
+    shown = [
+        json.loads(run(ADD, "--artifact", file, "--tools", tools_file, "--show-ids", "--json", "-q").stdout)["turns"][0]
+        for file in (bundle, model)
+    ]
+    assert shown[0]["prompt_ids"] == shown[1]["prompt_ids"] and shown[0]["ids"] == shown[1]["ids"]
 
 
 @pytest.mark.slow

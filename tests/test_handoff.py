@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import shutil
@@ -14,7 +13,6 @@ from typing import Any
 import artifacts
 import jsonschema
 import pytest
-from click.testing import CliRunner
 from handoff_scene import (
     CHECKPOINT,
     DEGRADED,
@@ -26,53 +24,27 @@ from handoff_scene import (
     QUIET,
     REFUSED,
     Scene,
+    edge,
     lines,
+    read,
+    rewrite,
     scene,
     tool,
 )
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from edge import environments, project, records, tools
-from edge.bench.report import handoff as page
-from edge.cli import Group
 from edge.commands.handoff import handoff as command
-from edge.errors import EdgeError, GateError
+from edge.errors import EdgeError, GateError, MissingError
 from edge.export import gate, gguf, job
-from edge.export.handoff import after_run, contract, signing, verify, write
+from edge.export.handoff import after_run, contract, write
 from edge.export.job import GEMMA_NOTICE, manifest_of, refused_of
 from edge.records import Json
 from edge.train import tiny
-
-SHIPPED = ("verify.py", "ollama_prove.py", "ollama_chat.py", "ollama_raw.py")
 
 
 @pytest.fixture
 def app(tmp_path: Path) -> Scene:
     return scene(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def handed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that is only read, or copied."""
-    return scene(tmp_path_factory.mktemp("app")).hand_over().folder
-
-
-def edge(*arguments: object) -> Any:
-    """As `edge handoff …`."""
-    main = Group("edge")
-    main.add_command(command)
-    return CliRunner().invoke(main, ["handoff", *map(str, arguments)])
-
-
-def read(folder: Path) -> Json:
-    return dict(json.loads((folder / "contract.json").read_text()))
-
-
-def rewrite(folder: Path, told: Json, digest: bool = False) -> None:
-    if digest:
-        told["digest"] = verify.digest_of(told)
-    (folder / "contract.json").write_text(json.dumps(told))
 
 
 # --- the contract -------------------------------------------------------------------------------------------------------
@@ -344,6 +316,58 @@ def test_another_dialect_is_refused_before_anything_is_written(app: Scene) -> No
         app.hand_over(accept="please")
 
 
+@pytest.mark.parametrize("name", ["a:b.gguf", 'a"b.gguf', "a\nb.gguf"])
+def test_a_name_that_not_every_system_holds_is_refused(app: Scene, name: str) -> None:
+    file = app.artifact(app.file.with_name(name))
+    with pytest.raises(EdgeError, match="its name holds") as told:
+        app.hand_over(file=file, accept="please")
+    assert "rename" in str(told.value.hint)
+
+
+def test_what_no_target_takes_is_said_before_it_is_proven(app: Scene) -> None:
+    app.change(app.file, proof=None)
+    done = edge("flutter", app.file)
+    assert done.exit_code == 2 and "flutter loads task or litertlm" in done.output
+    assert not (app.file.parent / ".gate").exists()
+
+
+def test_where_it_can_not_be_proven_a_reason_hands_it_over_unproven(
+    app: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking(*_: Any) -> Any:
+        raise MissingError("needs a C++ compiler")
+
+    monkeypatch.setattr(gate, "Gate", lacking)
+    app.change(app.file, proof=None)
+    done = edge("ollama", app.file, "--out", app.top / "x")
+    assert done.exit_code == 3 and "compiler" in done.output and not (app.top / "x").exists()
+    done = edge("ollama", app.file, "--out", app.top / "x", "--accept", "for a look")
+    assert done.exit_code == 0 and "not proven: needs a C++ compiler" in done.output
+    assert read(app.top / "x")["model"]["verdict"] == "unproven"
+
+
+def test_rows_as_people_write_them_are_not_what_it_was_measured_on(app: Scene) -> None:
+    app.change(app.file, proof=None)
+    (app.data / "eval.jsonl").write_text('{"user": "Light on", "calls": []}\n\n[1]\n')
+    write.prove("ollama", app.file, write.Wish(), QUIET)  # there is nothing to prove it on
+    assert not (app.file.parent / ".gate").exists()
+    with (app.data / "eval.jsonl").open("a") as f:
+        f.write("{\n")
+    for ask in (lambda: write.prove("ollama", app.file, write.Wish(), QUIET), lambda: app.hand_over(accept="x")):
+        with pytest.raises(EdgeError, match=r"eval\.jsonl, line 4: not JSON") as told:
+            ask()
+        assert told.value.exit_code == 2
+
+
+@pytest.mark.parametrize(("target", "form"), [("flutter", "task"), ("android", "litertlm"), ("ollama", "gguf")])
+def test_a_notice_that_is_given_stands_in_every_readme(tmp_path: Path, target: str, form: str) -> None:
+    made = Scene(tmp_path, list(LEARNED)).write()
+    file = made.artifact(tmp_path / f"build/artifacts/app.{form}")
+    folder = made.hand_over(target, file, accept="x", notices=["Ours too."]).folder
+    for name in ("README.md", "NOTICE.txt"):
+        assert "Ours too." in (folder / name).read_text() and "terms" in (folder / name).read_text()
+
+
 def test_gemmas_weights_never_go_without_gemmas_notice(app: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     from edge.export.handoff import refuse
 
@@ -377,145 +401,6 @@ def test_a_folder_that_would_not_work_is_not_written(app: Scene, monkeypatch: py
     with pytest.raises(GateError, match="parser is None"):
         app.hand_over()
     assert not (app.top / "handed").exists() and not list(app.top.glob(".handed*"))
-
-
-# --- is it still what it says? ------------------------------------------------------------------------------------------
-
-
-def test_the_folder_verifies_itself_with_the_standard_library_alone(handed: Path) -> None:
-    done = subprocess.run([sys.executable, "-I", "-S", str(handed / "verify.py")], capture_output=True, text=True)
-    assert done.returncode == 0 and verify.digest_of(read(handed)) in done.stdout
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", str(handed / "verify.py"), "--json"], capture_output=True, text=True
-    )
-    assert json.loads(done.stdout)["ok"]
-
-
-@pytest.mark.parametrize("name", SHIPPED)
-def test_what_is_shipped_is_python_3_9_and_imports_the_standard_library_alone(name: str) -> None:
-    tree = ast.parse((Path(verify.__file__).with_name(name)).read_text(), feature_version=(3, 9))
-    modules = {n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
-    modules |= {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
-    assert {m.partition(".")[0] for m in modules} <= set(sys.stdlib_module_names)
-
-
-def copied(handed: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(handed, tmp_path / "copy"))
-
-
-FAULTS = {
-    "changed": lambda f: (f / "Modelfile").write_text((f / "Modelfile").read_text().replace("PARSER", "PARSEX")),
-    "longer": lambda f: (f / "raw.py").write_text("#"),
-    "missing": lambda f: (f / "chat.py").unlink(),
-    "model": lambda f: (f / "app-q8_0.gguf").write_bytes(bytes((f / "app-q8_0.gguf").stat().st_size)),
-    "link": lambda f: (
-        (f / "tools.json").rename(f.parent / "t.json"),
-        (f / "tools.json").symlink_to(f.parent / "t.json"),
-    ),
-    "schema": lambda f: (f / "contract.schema.json").write_text("{}"),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_every_fault_in_a_folder_is_noticed(handed: Path, tmp_path: Path, fault: str) -> None:
-    folder = copied(handed, tmp_path)
-    assert edge("verify", folder).exit_code == 0
-    FAULTS[fault](folder)
-    done = edge("verify", folder)
-    assert done.exit_code == 6 and "wrong: " in done.output
-    assert subprocess.run([sys.executable, str(folder / "verify.py")], capture_output=True).returncode == 1
-
-
-def test_files_that_the_contract_does_not_name_are_told_and_change_nothing(handed: Path, tmp_path: Path) -> None:
-    folder = copied(handed, tmp_path)
-    (folder / "build").mkdir()
-    (folder / "build" / "x.txt").write_text("x")
-    done = edge("verify", folder, "--json")
-    assert done.exit_code == 0 and json.loads(done.stdout)["unknown"] == ["build/x.txt"]
-
-
-@pytest.mark.parametrize("path", ["../x", "/etc/hostname", "a/../../x", "a\\b", "", ".", "c:/x"])
-def test_a_contract_can_not_point_out_of_its_folder(handed: Path, tmp_path: Path, path: str) -> None:
-    folder, told = copied(handed, tmp_path), read(handed)
-    told["files"][path] = {"sha256": "0" * 64, "bytes": 1}
-    rewrite(folder, told, digest=True)
-    assert any("out of the folder" in w for w in verify.problems(folder))
-
-
-def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [at, *(p for k, v in inner for p in places(v, (*at, k)))]
-
-
-def changed(told: Json, at: tuple[Any, ...], value: Any, drop: bool) -> Json:
-    copy = json.loads(json.dumps(told))
-    here = copy
-    for key in at[:-1]:
-        here = here[key]
-    if drop:
-        del here[at[-1]]
-    else:
-        here[at[-1]] = value
-    return dict(copy)
-
-
-SCHEMA = contract.schema()
-VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
-VALUES = st.sampled_from([None, True, 0, -1, 1.5, "", "x", "a" * 64, [], {}, ["x"], {"a": 1}])
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_any_edit_of_a_contract_is_noticed_and_the_form_is_judged_as_jsonschema_does(
-    handed: Path, tmp_path: Path, data: st.DataObject
-) -> None:
-    told = read(handed)
-    at = data.draw(st.sampled_from([p for p in places(told) if p]))
-    edited = changed(told, at, data.draw(VALUES), data.draw(st.booleans()))
-    assert bool(verify.invalid(edited, SCHEMA)) is not VALIDATOR.is_valid(edited)
-    if edited == told and json.dumps(edited) == json.dumps(told):
-        return
-    folder = tmp_path / "edited"
-    if not folder.exists():
-        shutil.copytree(handed, folder)
-    rewrite(folder, edited)
-    try:
-        assert verify.problems(folder, SCHEMA)
-    except verify.Unreadable:
-        assert at == ("version",)
-
-
-def test_a_contract_that_was_edited_and_given_a_new_digest_shows_beside_the_announced_one(
-    handed: Path, tmp_path: Path
-) -> None:
-    folder, told = copied(handed, tmp_path), read(handed)
-    announced = told["digest"]
-    told["measured"][0]["accuracy"]["value"] = 0.99
-    rewrite(folder, told, digest=True)
-    assert verify.problems(folder) == []  # nothing within can tell: that is what --digest and signatures are for
-    assert edge("verify", folder, "--digest", announced).exit_code == 6
-    assert edge("verify", handed, "--digest", announced.upper()).exit_code == 0
-
-
-def test_key_order_and_spaces_are_no_edit(handed: Path, tmp_path: Path) -> None:
-    folder = copied(handed, tmp_path)
-    (folder / "contract.json").write_text(json.dumps(read(handed), indent=4, sort_keys=True, ensure_ascii=True))
-    assert verify.problems(folder, contract.schema()) == []
-
-
-@pytest.mark.parametrize(
-    ("text", "word"),
-    [("{", "not JSON"), ("[]", "no contract"), ('{"version": 99}', "take a newer"), ('{"version": 1, "version": 1}', "twice"),
-     ("[" * 100_000, "not JSON"), (None, "No such file")],
-)  # fmt: skip
-def test_a_contract_that_can_not_be_read_is_bad_input(tmp_path: Path, text: str | None, word: str) -> None:
-    if text is not None:
-        (tmp_path / "contract.json").write_text(text)
-    done = edge("verify", tmp_path)
-    assert done.exit_code == 2 and word in done.output
-    shutil.copy(verify.__file__, tmp_path / "verify.py")
-    told = subprocess.run([sys.executable, str(tmp_path / "verify.py")], capture_output=True, text=True)
-    assert told.returncode == 2 and word in told.stdout
 
 
 # --- the place ----------------------------------------------------------------------------------------------------------
@@ -579,6 +464,23 @@ def test_an_empty_folder_is_filled(app: Scene) -> None:
     assert app.hand_over().state == "written"
 
 
+def test_a_link_stays_and_what_it_leads_to_is_filled(app: Scene) -> None:
+    place, link = app.top / "there", app.top / "link"
+    link.symlink_to("there")
+    for state in ("written", "replaced"):
+        assert app.hand_over(out=link).state == state and link.is_symlink() and (place / "contract.json").is_file()
+        app.measured(device={"name": "phone"}, at="2026-11-21T10:00:00+00:00")
+    assert sorted(p.name for p in app.top.iterdir()) == ["build", "link", "results", "there"]
+
+
+def test_two_formats_of_one_name_are_two_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Scene(tmp_path, list(LEARNED), renderer="flutter_gemma").write()
+    monkeypatch.chdir(tmp_path)
+    for form in ("task", "litertlm"):
+        made.hand_over("flutter", made.artifact(tmp_path / f"build/artifacts/app.{form}"), out=None, accept="both")
+    assert sorted(p.name for p in Path("build/handoff").iterdir()) == ["app-litertlm-flutter", "app-task-flutter"]
+
+
 # --- the command --------------------------------------------------------------------------------------------------------
 
 
@@ -597,11 +499,13 @@ def test_the_command_prints_the_folder_and_three_steps(app: Scene) -> None:
         (["--notice", 'a """ b'], 2, "can't hold this notice"),
         (["--tools", "nowhere.json"], 2, "nowhere.json"),
         (["--sign", "nowhere.key"], 2, "nowhere.key"),
+        (["--results", "nowhere"], 2, "nowhere: no such folder"),
     ],
 )
 def test_bad_options_exit_with_2_and_a_remedy(app: Scene, options: list[str], code: int, word: str) -> None:
     done = edge("ollama", app.file, "--out", app.top / "x", *options)
     assert done.exit_code == code and word in done.output
+    assert not (app.top / "x").exists()
 
 
 def test_a_gate_exits_with_6(app: Scene) -> None:
@@ -647,125 +551,7 @@ def test_a_wrong_table_is_said_before_anything_is_tuned(tmp_path: Path, table: s
     assert word in f"{told.value} {told.value.hint}"
 
 
-# --- the page -----------------------------------------------------------------------------------------------------------
-
-
-def test_the_page_shows_what_the_contract_says_and_nothing_from_outside(app: Scene) -> None:
-    app.measured(device={"name": "phone", "model": "a phone"}, at="2026-11-21T10:00:00+00:00")
-    done = app.hand_over()
-    text = (done.folder / "report.html").read_text()
-    for word in ("app-q8_0", "75.0", "a phone", "set_light", "set_heat", "115 ms", "terms", "2026-11-21", "proven"):
-        assert word in text, word
-    assert "<script" not in text and not re.search(r"(src|href)=|url\(|@import", text) and "$" not in text
-    assert "prefers-color-scheme: dark" in text and "default-src 'none'" in text
-
-
-def test_what_others_wrote_is_text_on_the_page(app: Scene) -> None:
-    bad = '<img src=x onerror="alert(1)">'
-    told = app.hand_over().contract
-    told["tools"][0]["function"]["description"] = bad
-    told["tools"][0]["function"]["parameters"]["properties"]["room"]["description"] = bad
-    told["notices"] = told["warnings"] = [bad]
-    told["accepted"] = [{"what": bad, "reason": bad}]
-    told["measured"][0]["device"]["cpu"] = told["measured"][0]["marks"][:1] or bad
-    text = page.render([told])
-    assert "<img" not in text and "&lt;img" in text
-
-
-def test_the_command_writes_one_page_of_several_folders(app: Scene) -> None:
-    app.hand_over()
-    other = app.hand_over(out=app.top / "other").folder
-    done = edge("page", app.top / "handed", other, "--out", app.top / "page.html")
-    assert done.exit_code == 0 and (app.top / "page.html").read_text().count('class="folder"') == 2
-    assert edge("page", app.top, "--out", app.top / "x.html").exit_code == 2
-
-
-def test_one_page_for_several_targets_and_one_without_a_figure(app: Scene) -> None:
-    told = app.hand_over().contract
-    bare = {**told, "target": "flutter", "measured": [], "proof": None, "tools": [], "notices": [],
-            "model": {**told["model"], "sha256": "1" * 64, "verdict": "unproven"}}  # fmt: skip
-    text = page.render([told, bare])
-    assert "ollama and flutter" in text and "was not held against" in text
-    alone = page.render([bare])
-    assert "not measured on any device" in alone and "Nothing was measured" in alone
-
-
-# --- with the real things -----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two pairs of minisign keys, made by the library: plain and with a password."""
-    folder = tmp_path_factory.mktemp("keys")
-    python = environments.ensure(environments.spec(environments.script("sign")), QUIET).python
-    code = """
-import sys, minisign
-for name, password in (("plain", None), ("locked", "a word")):
-    pair = minisign.KeyPair.generate()
-    if password: pair.secret_key.encrypt(password, opslimit=32768, memlimit=16777216)
-    open(f"{sys.argv[1]}/{name}.key", "wb").write(bytes(pair.secret_key) + b"\\n")
-    open(f"{sys.argv[1]}/{name}.pub", "wb").write(bytes(pair.public_key) + b"\\n")
-"""
-    subprocess.run([str(python), "-I", "-c", code, str(folder)], check=True)
-    return folder
-
-
-@pytest.mark.slow
-def test_a_signature_says_who_and_an_edit_undoes_it(app: Scene, keys: Path) -> None:
-    out = app.top / "signed"
-    done = edge("ollama", app.file, "--out", out, "--sign", keys / "plain.key")
-    assert done.exit_code == 0 and "(signed)" in done.output
-    shown = edge("verify", out, "--key", keys / "plain.pub")
-    assert shown.exit_code == 0 and read(out)["digest"] in shown.output
-    public = (keys / "plain.pub").read_text().splitlines()[1]
-    assert edge("verify", out, "--key", public).exit_code == 0
-    assert edge("ollama", app.file, "--out", out).stdout.startswith("=")  # a signature is nobody's change
-    other = edge("verify", out, "--key", keys / "locked.pub")
-    assert other.exit_code == 6 and "not made with this key" in other.output
-    told = read(out)
-    told["measured"][0]["right"] = 4
-    rewrite(out, told, digest=True)
-    assert edge("verify", out).exit_code == 0
-    forged = edge("verify", out, "--key", keys / "plain.pub")
-    assert forged.exit_code == 6 and "not made with this key over this contract" in forged.output
-    (out / verify.SIGNATURE).write_text("x")
-    assert "no signature" in edge("verify", out, "--key", keys / "plain.pub").output
-    (out / verify.SIGNATURE).unlink()
-    assert edge("verify", out, "--key", keys / "plain.pub").exit_code == 6
-    assert edge("verify", out, "--key", "RWnonsense").exit_code in (2, 6)
-
-
-@pytest.mark.slow
-def test_a_signature_of_the_minisign_tool_itself_is_read(tmp_path: Path) -> None:
-    """The example that its documentation publishes: the text "test"."""
-    (tmp_path / "contract.json").write_bytes(b"test")
-    (tmp_path / verify.SIGNATURE).write_text(
-        "untrusted comment: signature from minisign secret key\n"
-        "RWQf6LRCGA9i59SLOFxz6NxvASXDJeRtuZykwQepbDEGt87ig1BNpWaVWuNrm73YiIiJbq71Wi+dP9eKL8OC351vwIasSSbXxwA=\n"
-        "trusted comment: timestamp:1555779966\tfile:test\n"
-        "QtKMXWyYcwdpZAlPF7tE2ENJkRd1ujvKjlj1m9RtHTBnZPa5WKU5uWRs5GoP5M/VqE81QFuMKI5k/SfNQUaOAA==\n"
-    )
-    key = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"
-    assert signing.check(tmp_path, key, QUIET).comment == "timestamp:1555779966\tfile:test"
-    (tmp_path / "contract.json").write_bytes(b"Test")
-    assert signing.check(tmp_path, key, QUIET).problems
-
-
-@pytest.mark.slow
-def test_a_password_comes_from_the_environment_alone(app: Scene, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = app.hand_over().folder
-    monkeypatch.delenv(signing.PASSWORD, raising=False)
-    with pytest.raises(EdgeError, match="has a password"):
-        signing.sign(folder, keys / "locked.key", QUIET)
-    monkeypatch.setenv(signing.PASSWORD, "another")
-    with pytest.raises(EdgeError, match="doesn't open it"):
-        signing.sign(folder, keys / "locked.key", QUIET)
-    monkeypatch.setenv(signing.PASSWORD, "a word")
-    signing.sign(folder, keys / "locked.key", QUIET)
-    assert edge("verify", folder, "--key", keys / "locked.pub").exit_code == 0
-    (app.top / "bad.key").write_text("nothing")
-    with pytest.raises(EdgeError, match="no minisign secret key"):
-        signing.sign(folder, app.top / "bad.key", QUIET)
+# --- with the real thing ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow

@@ -5,7 +5,10 @@ No Dart runs here; the same dispatcher in Kotlin does (test_handoff_android.py),
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
+from pathlib import Path
 
 import dart_source
 import handoffs
@@ -201,18 +204,48 @@ def test_declared_in_the_order_that_was_learned():
 
 
 def test_the_folder_holds_what_the_readme_says(tmp_path):
-    asked = job(NAMED["cases"], download_url="https://example.org/lights.litertlm")
+    asked = job(NAMED["cases"])
     files = flutter.files(asked)
     readme = files["README.md"]
     assert all(step in readme for step in flutter.steps(asked)) and len(flutter.steps(asked)) == 3
     assert "not" in readme and "compiled or run" in readme and "Gemma is provided under its terms." in readme
-    assert "https://example.org/lights.litertlm" in readme and "assets/lights.litertlm" in files["pubspec.yaml"]
+    assert "url: 'https://…'" in readme and "assets/lights.litertlm" in files["pubspec.yaml"]
     assert {"analysis_options.yaml", "example/lib/main.dart", "lib/lights_q8_0.dart"} <= files.keys()
     handoffs.write({**files, "assets/lights.litertlm": "abc"}, tmp_path)
     assert flutter.check(tmp_path, asked) == []
     (tmp_path / SOURCES).write_text("// mine")
     (tmp_path / "assets/lights.litertlm").unlink()
     assert len(flutter.check(tmp_path, asked)) == 2
+
+
+def test_a_reply_with_null_for_what_may_be_left_out_is_tested_for_what_comes_back():
+    where = {"x": {"type": "integer"}, "note": {"type": "string", "nullable": True}}
+    tools = [tool("t", {"a": {"type": "string", "nullable": True}, "must": {"type": "string", "nullable": True},
+                        "in": {"type": "array", "items": {"type": "object", "properties": where, "required": ["x"]}}},
+                  ["must"])]  # fmt: skip
+    arguments = {"a": None, "must": None, "in": [{"x": 1, "note": None}]}
+    examples = [{"user": "u", "calls": [{"name": "t", "arguments": arguments}]}]
+    text = flutter.files(job(tools, examples=examples))["test/recorded_replies_test.dart"]
+    assert "args: {'a': null, 'must': null, 'in': [{'x': 1, 'note': null}]}" in text
+    assert "toArguments(), {'must': null, 'in': [{'x': 1}]});" in text
+
+
+@pytest.mark.parametrize("name", ["a #1: b.litertlm", "'a' & - b.litertlm", "앱.litertlm", "#.litertlm"])
+def test_any_name_of_a_file_is_yaml(name):
+    made = dataclasses.replace(job(NAMED["cases"]), artifact=Path(name))
+    lines = flutter.files(made)["pubspec.yaml"].splitlines()
+    asset, said = lines[-1].removeprefix("    - "), lines[2].removeprefix("description: ")
+    assert json.loads(asset) == f"assets/{name}" and name in json.loads(said)  # what JSON quotes, YAML reads
+
+
+def test_what_is_downloaded_is_no_asset():
+    url = "https://example.org/$a'b"
+    files = look(NAMED["cases"], download_url=url)
+    assert "assets" not in files["pubspec.yaml"] and f"from <{url}>" in files["README.md"]
+    assert r"const String modelUrl = 'https://example.org/\$a\'b';" in files["lib/src/assistant.dart"]
+    assert "String? url = modelUrl," in files["lib/src/assistant.dart"]
+    assert "modelUrl" not in look(NAMED["cases"])["lib/src/assistant.dart"]
+    assert 'fromUrl(context, "https://example.org/\\$a\'b")' in android.files(job([], download_url=url))["README.md"]
 
 
 @pytest.mark.parametrize(

@@ -429,6 +429,37 @@ def test_both_clients_get_the_calls(folder: Path, here: tuple[Ollama, str]) -> N
         assert done.returncode == 1 and "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("answer", [b"<html>", b"[]", b"5", b"{}", None])
+def test_what_is_not_ollama_is_said(folder: Path, answer: bytes | None) -> None:
+    """Some other server, or something that speaks no HTTP."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            if answer is None:
+                self.wfile.write(b"SSH-2.0\r\n")
+                return
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        do_GET = do_POST
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for url in (f"http://127.0.0.1:{server.server_port}", "nonsense"):
+            for name, arguments, code in (("chat.py", ["x"], 1), ("raw.py", ["x"], 1), ("prove.py", [], 2)):
+                command = [sys.executable, "-I", str(folder / name), *arguments, "--url", url]
+                done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+                assert "Traceback" not in done.stderr, done.stderr
+                if not (answer == b"{}" and name != "chat.py" and url != "nonsense"):  # an answer that says nothing
+                    assert done.returncode == code, (name, done.stdout, done.stderr)
+        server.shutdown()
+
+
 @pytest.mark.parametrize("renderer", ["training", "ollama", "litert_lm_builtin", "flutter_gemma"])
 def test_raw_sends_the_prompt_of_the_training_whoever_wrote_it(tmp_path: Path, renderer: str) -> None:
     made = scene(tmp_path, renderer=renderer)

@@ -253,6 +253,9 @@ def test_another_address_needs_a_key():
         host.check(host.Limits(address, 0))
     with pytest.raises(EdgeError):
         host.check(host.Limits(port=0, key="two words"))
+    for name in ("a..b", "x" * 70, "a\udcff", "a\0b"):
+        with pytest.raises(EdgeError, match="can't listen"):
+            host.check(host.Limits(name, 0, SECRET))
 
 
 def test_sizes():
@@ -484,6 +487,7 @@ def test_models_and_other_paths(client, served):
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("gpt")
     assert served.health() == {"status": "ok", "requests": 0}
+    assert served.ask("DELETE", "/v1/models/tiny-q8_0.gguf")[0] == 405
     assert served.ask("GET", "/")[0] == 404 and served.ask("GET", "/v1/chat/completions")[0] == 405
     status, _, body = served.ask("POST", "/v1/chat/completions", b"{}")
     assert status == 415 and json.loads(body)["error"]["type"] == "invalid_request_error"  # a web page's form

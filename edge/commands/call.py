@@ -197,7 +197,7 @@ class _Show:
 
         self._called = False
         prompt_ids = self._session.ids(turn.prompt) if self._ids else None
-        ids = (self._session.ids(turn.raw) if turn.ids is None else turn.ids) if self._ids else None
+        ids = (self._again(turn.raw) if turn.ids is None else turn.ids) if self._ids else None
         self._turns.append(self._record(turn, prompt_ids, ids))
         self.failed = self.failed or bool(turn.problems)
         if not self._json:
@@ -213,6 +213,11 @@ class _Show:
             if turn.parsed.text.strip():
                 click.echo(turn.parsed.text.strip())
         self._comment(turn)
+
+    def _again(self, text: str) -> list[int] | None:
+        """An answer's text as tokens, without the start token that some runtimes put before every text."""
+        found, start = self._session.ids(text), self._session.ids("")
+        return found[len(start) :] if found and start and found[: len(start)] == start else found
 
     def _comment(self, turn: calling.Turn) -> None:
         """What is wrong, what is odd, and what it took."""

@@ -22,7 +22,8 @@ PACKAGES = ("flutter_edge_ai", "flutter_gemma")
 
 _COMMON = together(
     click.argument("artifact", type=_PATH),
-    click.option("--out", type=FOLDER, help="The folder to write [default: build/handoff/NAME-TARGET]."),
+    click.option("--out", type=FOLDER,
+                 help="The folder to write [default: build/handoff/NAME-TARGET, of flutter NAME-FORMAT-flutter]."),
     click.option("--accept", metavar="REASON",
                  help="Hand over what is degraded, not proven, fails lint, or is given other prompts; the contract keeps the reason."),
     click.option("--tools", "tools", type=_FILE, metavar="FILE",
@@ -100,8 +101,10 @@ def _run(target: str, given: dict[str, Any], **more: Any) -> None:
     as_json, quiet, key = given.pop("as_json"), given.pop("quiet"), given.pop("sign")
     file = given.pop("artifact")
     with Console(quiet) as console:
+        if key:
+            signing.refuse_unusable(key, console)
         wish = write.Wish(**given, **more)
-        write.prove(file, wish, console)
+        write.prove(target, file, wish, console)
         done = write.hand_over(target, file, wish, console)
         if key:
             signing.sign(done.folder, key, console)
@@ -136,7 +139,7 @@ def page_(folders: tuple[Path, ...], out: Path, as_json: bool) -> None:
     from edge.bench.report import handoff as page
     from edge.export.handoff import contract
 
-    page.save([contract.read(folder) for folder in folders], out)
+    page.save([contract.sound(folder) for folder in folders], out)
     click.echo(json.dumps({"page": str(out)}) if as_json else f"page: {out}")
 
 

@@ -253,9 +253,8 @@ class App:
 
     async def _route(self, request: Any) -> Any:
         path = request.url.path
-        if path.startswith("/v1/models/"):
-            return self._model(path.removeprefix("/v1/models/"))
-        method, answer = self._paths.get(path, (None, None))
+        named = path.startswith("/v1/models/")
+        method, answer = ("GET", self._model) if named else self._paths.get(path, (None, None))
         if answer is None:
             raise Refused(404, f"no {path} here: {', '.join(self._paths)}", code="unknown_url")
         if request.method != method:
@@ -268,7 +267,8 @@ class App:
     async def _models(self, request: Any) -> Any:
         return _json({"object": "list", "data": [self._entry()]})
 
-    def _model(self, name: str) -> Any:
+    async def _model(self, request: Any) -> Any:
+        name = request.url.path.removeprefix("/v1/models/")
         if name != self._manner.name:
             raise Refused(404, f"no model {name!r}; this is {self._manner.name}", param="model", code="model_not_found")
         return _json(self._entry())

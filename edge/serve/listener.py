@@ -23,7 +23,7 @@ def bind(host: str, port: int) -> socket.socket:
         except OSError:
             listener.close()
             raise
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, ValueError) as error:  # ValueError: a name that no resolver can be asked for
         why = getattr(error, "strerror", None) or str(error)
         raise EdgeError(
             f"can't listen on {host} port {port}: {why}", "choose another --port (0 takes a free one)"

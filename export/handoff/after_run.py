@@ -92,13 +92,16 @@ def _now(artifact: Artifact) -> Artifact | None:
 
 def _write(project: Project, name: str, file: Path, console: Console) -> write.Done:
     given = project.handoff
+    key = project.folder / Path(given["sign"]).expanduser() if given["sign"] else None
+    if key:
+        signing.refuse_unusable(key, console)
     wish = write.Wish(
         out=project.build / "handoff" / f"{project.name}-{name}", accept=given["accept"] or None, notices=given["notices"],
         package=given["package"], url=given["url"] or None, checkpoint=project.build / "tuned",
     )  # fmt: skip
     done = write.hand_over(name, file, wish, console)
-    if given["sign"]:
-        signing.sign(done.folder, project.folder / Path(given["sign"]).expanduser(), console)
+    if key:
+        signing.sign(done.folder, key, console)
     console.say(f"{'=' if done.state == 'kept' else '✓'} handed over to {name}: {done.folder}")
     for number, step in enumerate(done.steps, 1):
         console.say(f"  {number}. {step}")

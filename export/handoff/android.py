@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +48,7 @@ KOTLIN_NAMES = Language(
         *names.listed(
             "Reader Read Fields ToolCall ToolHandler ToolCallException UnknownTool MissingArgument NullArgument WrongType"
             " OutsideEnum UndeclaredArgument Declared Assistant ModelFile Benchmark BenchmarkTest CallText DispatchTest"
+            " ToolsKt ToolCallsKt Companion"  # which the compiler makes
         ),
     ),
     members=(
@@ -58,6 +58,7 @@ KOTLIN_NAMES = Language(
         "done",  # of the test's handler
     ),
     constants=(),
+    plain={"string": "String", "integer": "Long", "number": "Double", "boolean": "Boolean", "any": "Any"},
 )
 
 
@@ -114,8 +115,8 @@ def _values(job: Job) -> Json:
         "system": job.system, "dialect": job.dialect, "notices": job.record.notices, "steps": steps(job),
         "url": job.options.get("download_url"), "litert_lm": LITERT_LM, "kotlin": KOTLIN, "min_sdk": MIN_SDK,
         "text": text, "json": _json, "literal": literal, "comment": templates.comment,
-        "type": type_of, "type_of": _field_type, "reader": reader, "writer": _field_writer, "rest_writer": _rest_writer,
-        "texts": _texts,
+        "type": KOTLIN_NAMES.type_of, "type_of": KOTLIN_NAMES.field_type,
+        "reader": reader, "writer": _field_writer, "rest_writer": _rest_writer, "texts": _texts,
     }  # fmt: skip
 
 
@@ -177,21 +178,6 @@ def literal(value: Any) -> str:
 
 def _json(declaration: Json) -> str:
     return json.dumps(declaration, ensure_ascii=False)
-
-
-_PLAIN = {"string": "String", "integer": "Long", "number": "Double", "boolean": "Boolean", "any": "Any"}
-
-
-def type_of(shape: Shape) -> str:
-    inner = type_of(shape.inner) if shape.inner else ""
-    name = (
-        {"list": f"List<{inner}>", "map": f"Map<String, {inner}>"}.get(shape.kind) or shape.name or _PLAIN[shape.kind]
-    )
-    return f"{name}?" if shape.nullable else name
-
-
-def _field_type(field: Field) -> str:
-    return type_of(replace(field.shape, nullable=field.nullable))
 
 
 def reader(shape: Shape) -> str:

@@ -161,6 +161,19 @@ def finish(told: Json, folder: Path) -> Json:
     return whole
 
 
+def sound(folder: PathLike) -> Json:
+    """The contract of a folder, of the form that a contract has. Raises EdgeError."""
+    told = read(folder)
+    wrong = verify.invalid(told, schema())
+    if wrong:
+        more = f" and {len(wrong) - 1} more" if wrong[1:] else ""
+        raise EdgeError(
+            f"{Path(folder) / verify.CONTRACT}: changed by hand: {wrong[0]}{more}",
+            f"edge handoff verify {folder} says what is wrong; hand it over again",
+        )
+    return told
+
+
 def read(folder: PathLike) -> Json:
     """The contract of a folder. Raises EdgeError."""
     try:

@@ -6,7 +6,8 @@ and analysed where there is a Dart SDK, but has been run nowhere here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,7 @@ DART_NAMES = Language(
     constants=tuple(
         names.listed("bool double int num values index name wire read hashCode runtimeType toString noSuchMethod")
     ),
+    plain={"string": "String", "integer": "int", "number": "double", "boolean": "bool", "any": "Object"},
 )
 
 
@@ -162,8 +164,9 @@ def _values(job: Job) -> Json:
         "megabytes": f"{job.record.bytes / 1e6:.3g}", "max_tokens": job.context_tokens, "max_output": job.max_tokens,
         "system": job.system if job.record.format == "litertlm" else "", "url": job.options.get("download_url"),
         "notices": job.record.notices, "steps": steps(job), "text": text, "literal": literal, "comment": templates.comment,
-        "type": type_of, "type_of": _field_type, "reader": reader, "writer": _field_writer, "rest_writer": _rest_writer,
-        "texts": _texts,
+        "type": DART_NAMES.type_of, "type_of": DART_NAMES.field_type,
+        "reader": reader, "writer": _field_writer, "rest_writer": _rest_writer,
+        "texts": _texts, "quoted": _quoted,
     }  # fmt: skip
 
 
@@ -197,21 +200,6 @@ def literal(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return repr(float(value) if abs(value) > 2**53 else value)
-
-
-_PLAIN = {"string": "String", "integer": "int", "number": "double", "boolean": "bool", "any": "Object"}
-
-
-def type_of(shape: Shape) -> str:
-    inner = type_of(shape.inner) if shape.inner else ""
-    name = (
-        {"list": f"List<{inner}>", "map": f"Map<String, {inner}>"}.get(shape.kind) or shape.name or _PLAIN[shape.kind]
-    )
-    return f"{name}?" if shape.nullable else name
-
-
-def _field_type(field: Field) -> str:
-    return type_of(replace(field.shape, nullable=field.nullable))
 
 
 def reader(shape: Shape) -> str:
@@ -250,6 +238,11 @@ def _rest_writer(it: Class) -> str:
 
 def _texts(values: list[str]) -> str:
     return ", ".join(map(text, values))
+
+
+def _quoted(value: str) -> str:
+    """A string in YAML, which takes JSON's."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 _ANALYSIS = """\

@@ -68,7 +68,7 @@ def _rows(wanted: set[str], places: Sequence[Path]) -> dict[str, list[Json]]:
     files = dict.fromkeys(f for p in places for f in ([p] if p.is_file() else sorted(p.rglob("*.jsonl"))))
     for file in files:
         if wanted - set(found) and (digest := records.digest_file(file)) in wanted:
-            found[digest] = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line]
+            found[digest] = [json.loads(line) for _, line in records.read_lines(file) if line]
     return found
 
 

@@ -9,6 +9,8 @@ stands in README.md; raw.py is the way around it.
 from __future__ import annotations
 
 import argparse
+import http.client
+import io
 import json
 import sys
 import urllib.error
@@ -23,16 +25,18 @@ URL = "http://127.0.0.1:11434"
 def chat(messages: list[dict[str, Any]], model: str, url: str = URL, timeout_s: float = 300) -> dict[str, Any]:
     """The model's message: {"role", "content", "tool_calls": [{"function": {"name", "arguments"}}]}.
 
-    Raises RuntimeError for what Ollama refuses, OSError if it isn't there.
+    Raises RuntimeError for what Ollama refuses, and for what is no answer of Ollama's; OSError if nothing is there.
     """
     tools = json.loads((HERE / "tools.json").read_text(encoding="utf-8"))["tools"]
-    body = json.dumps({"model": model, "messages": messages, "tools": tools, "stream": False}).encode()
-    request = urllib.request.Request(url.rstrip("/") + "/api/chat", body, {"Content-Type": "application/json"})
     try:
+        body = json.dumps({"model": model, "messages": messages, "tools": tools, "stream": False}).encode()
+        request = urllib.request.Request(url.rstrip("/") + "/api/chat", body, {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=timeout_s) as answer:
             return dict(json.loads(answer.read())["message"])
     except urllib.error.HTTPError as error:
         raise RuntimeError(f"/api/chat: {error.code}: {error.read().decode('utf-8', 'replace')[:500]}") from None
+    except (ValueError, TypeError, KeyError, http.client.HTTPException) as error:  # not of Ollama's form
+        raise RuntimeError(f"{url}/api/chat: this is not Ollama: {error!r}") from None
 
 
 def conversation(text: str, system: Optional[str] = None) -> list[dict[str, Any]]:
@@ -58,6 +62,8 @@ def main() -> int:
     options.add_argument("--url", default=URL)
     options.add_argument("--system", help="the developer message, if it changes from request to request")
     given = options.parse_args()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what this terminal's encoding lacks
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         message = chat(conversation(given.text, given.system), given.model, given.url)
     except (RuntimeError, OSError) as error:

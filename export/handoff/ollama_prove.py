@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
 import json
 import re
 import sys
-import urllib.request
 from pathlib import Path
 from typing import Any, Optional
 
@@ -61,8 +61,7 @@ class Proof:
         self._judge({way: min(count, len(cases)) for way, count in asked.items()})
 
     def _version(self) -> None:
-        with urllib.request.urlopen(self.url.rstrip("/") + "/api/version", timeout=10) as answer:
-            version = str(json.loads(answer.read()).get("version", ""))
+        version = str(raw.post(self.url, "/api/version", None, timeout_s=10).get("version", ""))
         least = str(self.told["minimum"])
         if re.match(r"\d", version) and _numbers(version) < _numbers(least):
             self.wrong.append(f"Ollama is {version}; the renderer {NAME} came with {least}: update it")
@@ -200,6 +199,8 @@ def main(argv: Optional[list[str]] = None) -> int:
     )
     options.add_argument("--json", action="store_true", help="print everything that was seen as JSON")
     given = options.parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what this terminal's encoding lacks
+        sys.stdout.reconfigure(errors="backslashreplace")
     proof = Proof(told, given.name, given.url)
     try:
         proof.run(given.at_least)

@@ -9,6 +9,8 @@ and `calls_in` are for your own code: they need prompt.json, which lies beside, 
 from __future__ import annotations
 
 import argparse
+import http.client
+import io
 import json
 import re
 import sys
@@ -40,14 +42,20 @@ def ask(text: str, model: str, url: str = URL, system: Optional[str] = None) -> 
     return str(post(url, "/api/generate", body).get("response", ""))
 
 
-def post(url: str, path: str, body: dict[str, Any], timeout_s: float = 300) -> dict[str, Any]:
-    data = json.dumps(body).encode()
-    request = urllib.request.Request(url.rstrip("/") + path, data, {"Content-Type": "application/json"})
+def post(url: str, path: str, body: Optional[dict[str, Any]], timeout_s: float = 300) -> dict[str, Any]:
+    """Raises RuntimeError for what Ollama refuses, and for what is no answer of Ollama's; OSError if nothing is there."""
     try:
+        data = None if body is None else json.dumps(body).encode()  # without one it is a GET
+        request = urllib.request.Request(url.rstrip("/") + path, data, {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=timeout_s) as answer:
-            return dict(json.loads(answer.read()))
+            told = json.loads(answer.read())
+            if not isinstance(told, dict):
+                raise ValueError("its answer is no JSON object")
+            return told
     except urllib.error.HTTPError as error:
         raise RuntimeError(f"{path}: {error.code}: {error.read().decode('utf-8', 'replace')[:500]}") from None
+    except (ValueError, http.client.HTTPException) as error:
+        raise RuntimeError(f"{url}{path}: this is not Ollama: {error}") from None
 
 
 # --- FunctionGemma's calls -----------------------------------------------------------------------------------------------
@@ -164,6 +172,8 @@ def main() -> int:
     options.add_argument("--system", help="the developer message, if it changes from request to request")
     options.add_argument("--show-prompt", action="store_true")
     given = options.parse_args()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what this terminal's encoding lacks
+        sys.stdout.reconfigure(errors="backslashreplace")
     if given.show_prompt:
         print(prompt_for(given.text, given.system), file=sys.stderr)
     try:

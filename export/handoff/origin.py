@@ -127,8 +127,8 @@ def lesson(origin: Origin, dialect: str, tools_file: Path | None = None, system:
     Raises: EdgeError if no declarations are found, or the training rows have different sets of them.
     """
     prompts = _prompts(origin.training)
-    cases = _cases(origin.workload)
-    known, source = _known(origin, cases, tools_file)
+    measured = cases(origin.workload)
+    known, source = _known(origin, measured, tools_file)
     orders = (
         Counter(tuple(_DECLARED.findall(p)) for p in prompts)
         if dialect == "functiongemma"
@@ -140,20 +140,34 @@ def lesson(origin: Origin, dialect: str, tools_file: Path | None = None, system:
     named = {tool["function"]["name"]: tool for tool in known}
     whole = bool(learned) and set(learned) == set(named)
     tools = [named[name] for name in learned] if whole else known
-    system, varies = _system(cases, system)
-    lesson = Lesson(tools, system, varies, source, None, len(prompts), orders.get(tuple(named), 0), None, cases)
+    system, varies = _system(measured, system)
+    lesson = Lesson(tools, system, varies, source, None, len(prompts), orders.get(tuple(named), 0), None, measured)
     return _compared(lesson, prompts, orders, dialect, origin.renderer, learned)
 
 
 def _prompts(training: Path | None) -> list[str]:
-    lines = training.read_text(encoding="utf-8").splitlines() if training else []
-    return [json.loads(line)["prompt"] for line in lines if line]
+    return [row["prompt"] for row in _rows(training)]
 
 
-def _cases(workload: Path | None) -> list[Json]:
-    """Rows that were measured on, with the messages and tools that their prompts were written from."""
-    lines = workload.read_text(encoding="utf-8").splitlines() if workload else []
-    return [row for row in map(json.loads, filter(None, lines)) if "messages" in row and "tools" in row]
+def cases(workload: Path | None) -> list[Json]:
+    """Rows that were measured on, with the messages and tools that their prompts were written from.
+
+    Another file of that name may lie there, of rows as people write them: those are left out. Raises EdgeError.
+    """
+    return [row for row in _rows(workload) if row.keys() >= {"id", "prompt", "messages", "tools"}]
+
+
+def _rows(file: Path | None) -> Iterator[Json]:
+    """The objects of a file of JSON lines. Raises EdgeError naming the line."""
+    for number, line in records.read_lines(file) if file else ():
+        try:
+            row = json.loads(line or "null")
+        except (ValueError, RecursionError) as error:
+            raise EdgeError(
+                f"{file}, line {number}: not JSON: {error}", "mend the line, or move the file away"
+            ) from None
+        if isinstance(row, dict):
+            yield row
 
 
 def _known(origin: Origin, cases: Sequence[Json], tools_file: Path | None) -> tuple[list[Tool], str]:

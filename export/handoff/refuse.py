@@ -111,6 +111,19 @@ def other_dialect(name: str, module: Target, record: Artifact) -> None:
         )
 
 
+def odd_name(file: Path) -> None:
+    """Raise EdgeError for a name that not every receiver's file system, or build, can hold."""
+    odd = sorted({c for c in file.name if c in _ODD or not c.isprintable()})
+    if odd:
+        raise EdgeError(
+            f"{file.name}: its name holds {' '.join(map(repr, odd))}, which other systems' files can't be called",
+            f"rename it, and its manifest {manifest_of(file).name} with it",
+        )
+
+
+_ODD = '\\/:*?"<>|'  # what Windows refuses
+
+
 # --- what may be accepted -----------------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Optional
 
 from edge.calls import Call, read_calls
@@ -98,7 +98,8 @@ class Tool:
 
 @dataclass(frozen=True)
 class Language:
-    """How a language names things, and the names that the generated code around the types needs for itself."""
+    """How a language names things, and the names that the generated code around the types needs for itself. Both languages
+    put types together in the same way."""
 
     member: Callable[[list[str]], str]  # fields and methods
     constant: Callable[[list[str]], str]  # of an enum
@@ -106,6 +107,16 @@ class Language:
     types: tuple[str, ...]
     members: tuple[str, ...]
     constants: tuple[str, ...]
+    plain: dict[str, str]  # a kind of JSON value -> its type
+
+    def type_of(self, shape: Shape) -> str:
+        inner = self.type_of(shape.inner) if shape.inner else ""
+        made = {"list": f"List<{inner}>", "map": f"Map<String, {inner}>"}.get(shape.kind)
+        name = made or shape.name or self.plain[shape.kind]
+        return f"{name}?" if shape.nullable else name
+
+    def field_type(self, field: Field) -> str:
+        return self.type_of(replace(field.shape, nullable=field.nullable))
 
 
 @dataclass
@@ -260,13 +271,31 @@ def examples(options: Json) -> list[Json]:
 def recorded(tools: list[Json], examples: list[Json]) -> list[Json]:
     """Requests with the calls that answer them, `{"user", "calls"}`, for the tests that an app team gets.
 
-    The examples whose calls are valid, at most eight; where there are none, one made-up call a tool.
+    The examples whose calls are valid, at most eight; where there are none, one made-up call a tool. A call has `kept` beside
+    its name and arguments: what the typed one gives back.
     """
+    declared = {f["name"]: f.get("parameters") or {} for f in map(function_of, tools)}
     kept = [e for e in examples if all(not validate_call(c, tools) and _plain(c.arguments) for c in _calls(e))][:8]
     if any(_calls(e) for e in kept):
-        return [{"user": str(e.get("user") or ""), "calls": [c.to_json() for c in _calls(e)]} for e in kept]
-    calls = [{"name": f["name"], "arguments": sample(f.get("parameters") or {})} for f in map(function_of, tools)]
-    return [{"user": f"use {call['name']}", "calls": [call]} for call in calls]
+        found = [(str(e.get("user") or ""), _calls(e)) for e in kept]
+    else:
+        found = [(f"use {name}", [Call(name, sample(schema))]) for name, schema in declared.items()]
+    return [
+        {"user": user, "calls": [{**c.to_json(), "kept": _kept(c.arguments, declared[c.name])} for c in calls]}
+        for user, calls in found
+    ]
+
+
+def _kept(value: Any, schema: Json) -> Any:
+    """Without the nulls of properties that may be left out: a typed call has null for both."""
+    if isinstance(value, list):
+        return [_kept(item, schema.get("items") or {}) for item in value]
+    if not isinstance(value, dict):
+        return value
+    properties, others = schema.get("properties") or {}, schema.get("additionalProperties")
+    beyond = others if isinstance(others, dict) else {}
+    optional = properties.keys() - set(schema.get("required") or [])
+    return {k: _kept(v, properties.get(k, beyond)) for k, v in value.items() if v is not None or k not in optional}
 
 
 def _calls(example: Json) -> list[Call]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from edge import environments, worker
 from edge.console import Console
 from edge.errors import EdgeError
-from edge.export.handoff import verify
+from edge.export.handoff import contract, verify
 from edge.records import Json, read_json, write_text
 
 PASSWORD = "EDGE_SIGN_PASSWORD"
@@ -30,20 +30,23 @@ class Checked:
 
 def sign(folder: Path, key: Path, console: Console) -> Path:
     """Write `contract.json.minisig`. Raises EdgeError for a key that can't be used, WorkerError if the library fails."""
-    if not key.is_file():
-        raise EdgeError(f"{key}: no such file", "minisign -G -s KEY makes one")
     told = read_json(folder / verify.CONTRACT)
     comment = f"edge handoff {told['target']} {told['name']} {told['digest']}"
-    request = {
-        "do": "sign",
-        "file": str((folder / verify.CONTRACT).absolute()),
-        "key": str(key.absolute()),
-        "comment": comment,
-    }
-    answer = _ask(request, console)
     target = folder / verify.SIGNATURE
-    write_text(target, answer["signature"])
+    write_text(target, _signature(folder / verify.CONTRACT, key, comment, console))
     return target
+
+
+def refuse_unusable(key: Path, console: Console) -> None:
+    """Raise as `sign` would for this key, before there is a folder that would lie there unsigned."""
+    _signature(contract.SCHEMA, key, "only to see whether it can", console)
+
+
+def _signature(file: Path, key: Path, comment: str, console: Console) -> str:
+    if not key.is_file():
+        raise EdgeError(f"{key}: no such file", "minisign -G -s KEY makes one")
+    request = {"do": "sign", "file": str(file.absolute()), "key": str(key.absolute()), "comment": comment}
+    return str(_ask(request, console)["signature"])
 
 
 def check(folder: Path, key: str, console: Console) -> Checked:
@@ -51,7 +54,7 @@ def check(folder: Path, key: str, console: Console) -> Checked:
     file = folder / verify.SIGNATURE
     if not file.is_file():
         return Checked(None, [f"{verify.SIGNATURE}: missing: this folder is not signed"])
-    public = Path(key).read_text(encoding="utf-8") if Path(key).is_file() else key
+    public = Path(key).read_text(encoding="utf-8", errors="replace") if Path(key).is_file() else key
     request = {
         "do": "check",
         "file": str((folder / verify.CONTRACT).absolute()),

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import json
 import os
 import re
@@ -73,19 +74,21 @@ def problems(folder: Path, schema: Optional[Json] = None, digest: Optional[str] 
         found.append(f"{CONTRACT}: changed by hand: its digest is {ours}, and it says {contract.get('digest')}")
     if digest and digest.lower() != ours:
         found.append(f"{CONTRACT}: not the one that was announced: its digest is {ours}, not {digest.lower()}")
-    if schema is None and (folder / SCHEMA).is_file():
-        try:
-            schema = json.loads((folder / SCHEMA).read_bytes())
-        except ValueError as error:
-            found.append(f"{SCHEMA}: not JSON: {error}")
+    files = files_of(contract)
+    if schema is None and SCHEMA in files and not damage(folder, SCHEMA, files[SCHEMA]):  # a damaged one judges nothing
+        schema = json.loads((folder / SCHEMA).read_bytes())
     found += [f"{CONTRACT}: {wrong}" for wrong in invalid(contract, schema or {})]
-    listed = contract.get("files")
-    files: Json = listed if isinstance(listed, dict) else {}
     for path in sorted(files):
         wrong = damage(folder, path, files[path])
         if wrong:
             found.append(wrong)
     return found + _model(contract)
+
+
+def files_of(contract: Json) -> Json:
+    """The files that a contract names; none if an edit left something else there."""
+    listed = contract.get("files")
+    return listed if isinstance(listed, dict) else {}
 
 
 def _model(contract: Json) -> list[str]:
@@ -106,17 +109,20 @@ def damage(folder: Path, path: str, entry: Any) -> Optional[str]:
     if not isinstance(entry, dict):
         return f"{path}: the contract says nothing of it"
     here = folder
-    for part in parts:
-        here = here / part
-        if here.is_symlink():
-            return f"{path}: a link, not the file itself"
-    if not here.is_file():
-        return f"{path}: missing"
-    size = here.stat().st_size
-    if size != entry.get("bytes"):
-        return f"{path}: {size} bytes, and the contract says {entry.get('bytes')}: cut short or changed"
-    if file_digest(here) != entry.get("sha256"):
-        return f"{path}: changed: its sha256 is not the contract's"
+    try:
+        for part in parts:
+            here = here / part
+            if here.is_symlink():
+                return f"{path}: a link, not the file itself"
+        if not here.is_file():
+            return f"{path}: missing"
+        size = here.stat().st_size
+        if size != entry.get("bytes"):
+            return f"{path}: {size} bytes, and the contract says {entry.get('bytes')}: cut short or changed"
+        if file_digest(here) != entry.get("sha256"):
+            return f"{path}: changed: its sha256 is not the contract's"
+    except OSError as error:
+        return f"{path[:200]}: {error.strerror}"
     return None
 
 
@@ -130,7 +136,7 @@ def file_digest(file: Path) -> str:
 
 def unknown(folder: Path, contract: Json) -> list[str]:
     """Files that lie in the folder and that the contract doesn't name, as paths with slashes."""
-    named = {*contract.get("files", {}), CONTRACT, SIGNATURE}
+    named = {*files_of(contract), CONTRACT, SIGNATURE}
     found = []
     for top, folders, names in os.walk(str(folder)):
         folders[:] = sorted(f for f in folders if f != "__pycache__")
@@ -221,6 +227,8 @@ def main(argv: Optional[list[str]] = None) -> int:
     ask.add_argument("--digest", help="what the contract's digest shall be, from whoever handed it over")
     ask.add_argument("--json", action="store_true", help="print the result as JSON")
     given = ask.parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names that this terminal's encoding lacks
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         contract = read(given.folder)
         wrong = problems(given.folder, digest=given.digest)
@@ -235,7 +243,7 @@ def main(argv: Optional[list[str]] = None) -> int:
         print(f"wrong: {line}")
     for path in extra:
         print(f"not in the contract: {path}")
-    count = len(contract.get("files", {}))
+    count = len(files_of(contract))
     print(
         f"{len(wrong)} wrong"
         if wrong

@@ -21,7 +21,7 @@ from pathlib import Path
 from edge import dialects, environments, records
 from edge.bench.report import handoff as page
 from edge.console import Console
-from edge.errors import EdgeError, GateError
+from edge.errors import EdgeError, GateError, MissingError
 from edge.export import gate
 from edge.export.handoff import Job, Target, contract, measured, origin, refuse, target, verify
 from edge.records import Artifact, Json
@@ -74,7 +74,9 @@ def hand_over(name: str, file: Path, wish: Wish, console: Console) -> Done:
         console.say(f"accepted: {what['what']} ({what['reason']})")
     for warning in told["warnings"]:
         console.say(f"warning: {warning}")
-    module, out = target(name), wish.out or Path("build") / "handoff" / f"{job.name}-{name}"
+    module = target(name)
+    out = wish.out or _default(name, module, job)
+    out = out.resolve() if out.is_symlink() else out  # what it leads to is filled; the link stays
     _refuse_strange(out)
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -88,37 +90,53 @@ def hand_over(name: str, file: Path, wish: Wish, console: Console) -> Done:
     return Done(out, contract.read(out), module.steps(dataclasses.replace(job, contract=whole)), state)
 
 
-def prove(file: Path, wish: Wish, console: Console) -> None:
-    """Let an artifact that nothing has judged yet be judged beside its checkpoint, if that and its rows lie near."""
-    record = refuse.artifact(file)
+def _default(name: str, module: Target, job: Job) -> Path:
+    """Two formats of one name are two folders."""
+    kind = f"-{job.record.format}" if len(module.FORMATS) > 1 else ""
+    return Path("build") / "handoff" / f"{job.name}{kind}-{name}"
+
+
+def prove(name: str, file: Path, wish: Wish, console: Console) -> None:
+    """Let an artifact that nothing has judged yet be judged beside its checkpoint, if that and its rows lie near.
+
+    Raises: EdgeError for what the target doesn't take in any case, so that nobody waits for its proof; MissingError if this
+    machine lacks what a proof needs, unless there is a reason to hand it over without one.
+    """
+    record = _taken(name, file)
     where = origin.find(record, file, wish.checkpoint)
-    if record.proof or not where.checkpoint or not where.workload:
+    if record.proof or not where.checkpoint:
         return
-    rows = [json.loads(line) for line in where.workload.read_text(encoding="utf-8").splitlines()]
+    rows = [row for row in origin.cases(where.workload) if "expected" in row]
+    if not rows:
+        return
     folder = file.parent / ".gate" / where.checkpoint.digest[:12]
-    with (
-        contextlib.closing(environments.Builder(console)) as builder,
-        gate.Gate(where.checkpoint, rows[: gate.ROWS], folder, console, builder.get) as judge,
-    ):
-        judge.prove(record)
+    try:
+        with (
+            contextlib.closing(environments.Builder(console)) as builder,
+            gate.Gate(where.checkpoint, rows[: gate.ROWS], folder, console, builder.get) as judge,
+        ):
+            judge.prove(record)
+    except MissingError as error:
+        if not wish.accept:
+            raise
+        console.say(f"warning: not proven: {error.message}")
 
 
 def prepare(name: str, file: Path, wish: Wish) -> tuple[Job, Json]:
     """Everything that is known, and the contract but for `files` and `digest`. Raises as `hand_over` does."""
     module = target(name)
-    record = refuse.artifact(file)
-    refuse.other_format(name, module, record)
-    refuse.other_dialect(name, module, record)
+    record = _taken(name, file)
     found, findings = refuse.look(file)
     notices = refuse.notices(record, wish.notices, found)
+    record = dataclasses.replace(record, notices=notices)
     where = origin.find(record, file, wish.checkpoint)
     lesson = origin.lesson(where, record.dialect, wish.tools, wish.system)
     warnings = refuse.declarations_fit(lesson.tools, record.dialect)
     served = refuse.served(refuse.renders(module, record, found), lesson, record, where.renderer, found)
     doubts = refuse.doubts(record, lesson, served, findings)
     accepted = refuse.accept(file.name, doubts, wish.accept)
-    figures = measured.find(record, [*where.results, *([wish.results] if wish.results else [])],
-                            [p for p in [where.workload] if p], record.dialect)  # fmt: skip
+    workloads = [p for p in [where.workload] if p]
+    figures = measured.find(record, _results(where, wish.results), workloads, record.dialect)
     warnings += _warnings(lesson, served, figures, record)
     options = {"package": wish.package if name == "flutter" else None, "download_url": _url(wish.url)}
     asset = module.ASSET.replace("{file}", file.name)
@@ -134,6 +152,21 @@ def prepare(name: str, file: Path, wish: Wish) -> tuple[Job, Json]:
         options={**options, "cases": _cases(lesson, record, figures.answers)},
     )  # fmt: skip
     return job, told
+
+
+def _taken(name: str, file: Path) -> Artifact:
+    """The artifact, if this target takes its kind at all."""
+    record = refuse.artifact(file)
+    refuse.other_format(name, target(name), record)
+    refuse.other_dialect(name, target(name), record)
+    refuse.odd_name(file)
+    return record
+
+
+def _results(where: origin.Origin, given: Path | None) -> list[Path]:
+    if given and not given.is_dir():
+        raise EdgeError(f"{given}: no such folder", "give the one that the measurements lie in, or leave --results out")
+    return [*where.results, *([given] if given else [])]
 
 
 def _url(url: str | None) -> str | None:
@@ -244,7 +277,7 @@ def _since(told: Json, out: Path) -> Json:
     changing = ("created_at", "files", "digest")
     now = json.loads(json.dumps(told))
     same = {k: v for k, v in old.items() if k not in changing} == {k: v for k, v in now.items() if k not in changing}
-    return {**told, "created_at": old["created_at"]} if same else told
+    return {**told, "created_at": old["created_at"]} if same and "created_at" in old else told
 
 
 def _place(partial: Path, out: Path, whole: Json) -> str:
@@ -273,7 +306,7 @@ def _place(partial: Path, out: Path, whole: Json) -> str:
 
 def _refuse_changed(out: Path, old: Json, new: Json) -> None:
     """Raise EdgeError, told three ways: what was changed there, what this handoff would change, and what both would."""
-    files: dict[str, Json] = old.get("files", {})
+    files = verify.files_of(old)
     changed = [p for p in files if verify.damage(out, p, files[p])]
     edited = [verify.CONTRACT] if old.get("digest") != verify.digest_of(old) else []
     added = verify.unknown(out, old)
