@@ -168,10 +168,8 @@ def _incomparable(old: Cell, new: Cell) -> str | None:
 
 def _accuracy(old: Cell, new: Cell, rows: set[str]) -> Change:
     assert old.score and new.score
-    before = _reached(old, rows)
-    both = [
-        (before[o.row].right, o.right) for o in new.score.outcomes if o.row in before and o.row in _reached(new, rows)
-    ]
+    before, after = _reached(old, rows), _reached(new, rows)
+    both = [(before[row].right, o.right) for row, o in after.items() if row in before]
     d = stats.paired_difference([a for a, _ in both], [b for _, b in both])
     if d.value is None:
         return Change("accuracy", UNKNOWN, "no row that both answered")

@@ -126,9 +126,10 @@ def _subjects(
     if not given and not project:
         raise EdgeError("nothing to evaluate", "give a checkpoint or an adapter, or a project with edge.toml")
     if project and not given:
-        given = [project.build / "tuned"]
-        if not given[0].is_dir():  # type: ignore[union-attr]
-            raise EdgeError(f"{given[0]}: nothing is tuned yet", f"edge run {project.folder}, or name a checkpoint")
+        tuned = project.build / "tuned"
+        if not tuned.is_dir():
+            raise EdgeError(f"{tuned}: nothing is tuned yet", f"edge run {project.folder}, or name a checkpoint")
+        given = [tuned]
     for one in given:
         if not candidates.folder_of(one).is_dir():
             raise EdgeError(f"{one}: no such folder", "give the folder of a checkpoint or of an adapter")

@@ -11,7 +11,8 @@ What lies in the results folder (OUT), and is all that `edge report` reads:
     OUT/DEVICE/NAME.RUNTIME.tN.PROFILE.json a Measurement with `rates` alone, no samples (llama-bench, model-card)
     OUT/DEVICE/….partial                    the journal of an unfinished one (bench/journal.py)
     OUT/DEVICE/….log                        what the runtime printed
-    OUT/earlier/DIGEST12/                   the same again, of other rows: moved there when the rows change, and back
+    OUT/earlier/DIGEST12/                   the same again, of other rows: moved there when the rows change, and back; what is
+                                            of no rows (rates alone) stays
 
 DEVICE is a device's name ("local"), N the threads. NAME is the subject's name, once in a folder: "q8_0" for GGUF,
 FORMAT-QUANTISATION for others, and the file's own name where two would be called the same. The float checkpoint that the
@@ -27,7 +28,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
 import functools
 import threading
 import time
@@ -36,21 +36,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import filelock
-
-from edge import archive, records
-from edge.bench import measure, plan, profiles, report, score, stats
-from edge.bench.journal import Journal, sample
-from edge.bench.measure import Session, Stopped
-from edge.bench.plan import BENCH, EARLIER, SCHEMA, WORKLOADS, Cell, Plan, Wish
-from edge.bench.profiles import Profile
+from edge import archive, locks, records
+from edge.bench import measure, plan, report, score, stats
+from edge.bench.plan import WORKLOADS, Cell, Plan, Wish
+from edge.bench.room import make_room, write_down
+from edge.bench.running import Running, now, unbegun
 from edge.console import Console
-from edge.devices import Lost, inventory
-from edge.environments import Environment
+from edge.devices import Lost, Stopped, inventory
 from edge.errors import DeviceError, EdgeError
 from edge.records import Json, Measurement, Report, Sample, digest_value
 
-_VITALS_S = 10.0  # how often this machine is looked at while it answers
 _BACK_OFF_S, _LONGEST_S, _PATIENCE_S = 2.0, 60.0, 300.0  # first and longest wait for a device, and all waits in a row
 _GRACE_S = 15.0  # after Ctrl-C: until sessions have ended
 
@@ -90,7 +85,8 @@ def run(wish: Wish, console: Console, watch: Watch | None = None) -> Outcome:
     KeyboardInterrupt after everything that was measured is kept.
     """
     out = plan.out_of(wish).absolute()
-    with _held(digest_value(str(out)), f"into {out}", console, threading.Event()):
+    lock = archive.cache().parent / "locks" / f"bench-{digest_value(str(out))[:16]}.lock"
+    with _held(lock, f"into {out}", console, threading.Event()):
         return _Matrix(plan.make(wish, console), console, watch or (lambda states: None)).run()
 
 
@@ -127,24 +123,19 @@ def _names(cells: Sequence[Cell]) -> dict[Cell, str]:
 
 
 @contextlib.contextmanager
-def _held(name: str, what: str, console: Console, stop: threading.Event) -> Iterator[None]:
-    """One at a time among all processes of this user; a second one waits. The lock ends with its process."""
-    file = archive.cache().parent / "locks" / f"bench-{name[:16]}.lock"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(file)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        console.say(f"another edge bench measures {what}: waiting for it")
-        while not lock.is_locked:
-            if stop.is_set():
-                raise Stopped from None
-            with contextlib.suppress(filelock.Timeout):
-                lock.acquire(timeout=0.5, poll_interval=0.1)
-    try:
+def _held(file: Path, what: str, console: Console, stop: threading.Event) -> Iterator[None]:
+    """One at a time among all processes of this user; a second one waits."""
+    told = threading.Event()
+
+    def wait() -> None:
+        if stop.is_set():
+            raise Stopped
+        if not told.is_set():
+            console.say(f"another edge bench measures {what}: waiting for it")
+            told.set()
+
+    with locks.in_turn(file, wait):
         yield
-    finally:
-        lock.release()
 
 
 class _Matrix:
@@ -155,11 +146,11 @@ class _Matrix:
         self.states = {cell: State(cell, rows=len(plan.rows) if plan.profile.answers else 0) for cell in cells}
 
     def run(self) -> Outcome:
-        out, now = self.plan.out, _now()
-        self.workload = _make_room(out, self.plan)
-        entry: Json = {"started_at": now, "ended_at": None, "profile": self.plan.profile.name, "failed": None,
+        out, began = self.plan.out, now()
+        self.workload = make_room(out, self.plan)
+        entry: Json = {"started_at": began, "ended_at": None, "profile": self.plan.profile.name, "failed": None,
                        "devices": list(dict.fromkeys(cell.device for cell in self.states))}  # fmt: skip
-        _write_down(out, self.plan, self.workload, entry)
+        write_down(out, self.plan, self.workload, entry)
         self.changed()
         devices = [_Device(name, self) for name in entry["devices"]]
         for device in devices:
@@ -178,8 +169,8 @@ class _Matrix:
             if device.fault:
                 raise device.fault
         failed = [state for state in self.states.values() if state.error]
-        entry.update(ended_at=_now(), failed=len(failed))
-        _write_down(out, self.plan, self.workload, entry)
+        entry.update(ended_at=now(), failed=len(failed))
+        write_down(out, self.plan, self.workload, entry)
         return Outcome(self.plan, self._measurements(), failed)
 
     def changed(self) -> None:
@@ -195,55 +186,6 @@ class _Matrix:
         return [(cell, records.load(Measurement, file), file) for cell, file in files if file.is_file()]
 
 
-# --- the results folder -----------------------------------------------------------------------------------------------
-
-
-def _make_room(out: Path, plan: Plan) -> str | None:
-    """The folder for these rows: what is of others goes to `earlier/`, and what is of these comes back from there.
-
-    Returns the digest of the rows that the folder is of; rates alone have no rows of their own.
-    """
-    told = records.read_json(out / BENCH) if (out / BENCH).is_file() else {}
-    of = told.get("workload")
-    if not plan.profile.answers:
-        return str(of) if of else None
-    if of not in (None, plan.digest):
-        _move(out, out / EARLIER / of[:12])
-    back = out / EARLIER / plan.digest[:12]
-    if back.is_dir() and of != plan.digest:
-        _move(back, out)
-        back.rmdir()
-    file = out / WORKLOADS / f"{plan.digest[:12]}.jsonl"
-    if not file.is_file() or records.digest_file(file) != plan.digest:
-        records.write_text(file, plan.workload)
-    return plan.digest
-
-
-def _move(source: Path, target: Path) -> None:
-    target.mkdir(parents=True, exist_ok=True)
-    for entry in sorted(source.iterdir(), key=lambda e: e.name == BENCH):  # last: without it the rest would be nobody's
-        if entry.name != EARLIER:
-            entry.rename(target / entry.name)
-
-
-def _write_down(out: Path, plan: Plan, workload: str | None, entry: Json) -> None:
-    """bench.json, this run's entry the last one."""
-    told: Json = records.read_json(out / BENCH) if (out / BENCH).is_file() else {}
-    known = told.get("subjects") or {}
-    runs = [one for one in told.get("runs") or [] if one.get("started_at") != entry["started_at"]]
-    made = {
-        "schema": SCHEMA,
-        "dialect": plan.dialect,
-        "workload": workload,
-        "baseline": plan.baseline.subject.name if plan.baseline else told.get("baseline"),
-        "project": plan.project,
-        "rows": len(plan.rows) if plan.profile.answers else told.get("rows"),
-        "subjects": {**known, **{name: dataclasses.asdict(a) for name, a in plan.artifacts.items()}},
-        "runs": [*runs, entry],
-    }
-    records.save(made, out / BENCH)
-
-
 # --- a device ---------------------------------------------------------------------------------------------------------
 
 
@@ -257,7 +199,7 @@ class _Device(threading.Thread):
         super().__init__(name=f"bench {name}", daemon=True)
         self._name, self._matrix, self._plan = name, matrix, matrix.plan
         self._cells = [cell for cell in matrix.plan.cells if cell.device == name]
-        self._open: dict[Cell, _Running] = {}
+        self._open: dict[Cell, Running] = {}
         self._answers = 0  # of this run
         self._began = time.monotonic()
         self.fault: BaseException | None = None
@@ -265,7 +207,7 @@ class _Device(threading.Thread):
     def run(self) -> None:
         try:
             entry = inventory.get(self._name)
-            with _held(digest_value(entry.address), f"on {self._name}", self._matrix.console, self._matrix.stop):
+            with _held(inventory.lock(entry), f"on {self._name}", self._matrix.console, self._matrix.stop):
                 self._began = time.monotonic()
                 self._patiently()
         except Stopped:
@@ -278,7 +220,9 @@ class _Device(threading.Thread):
         tries, waited, seen = 0, 0.0, -1
         while True:
             try:
-                with inventory.device(inventory.get(self._name)) as device:
+                device = inventory.device(inventory.get(self._name))
+                device.stop = self._matrix.stop
+                with device:
                     self._measure(device)
                 return
             except DeviceError as error:
@@ -302,7 +246,7 @@ class _Device(threading.Thread):
         profile = self._plan.profile
         self._open = {}
         for cell in self._unfinished():
-            with self._failing(cell):
+            with self._failing(cell, device):
                 self._begin(device, cell)
         for n in range(profile.rounds):
             self._round(n)
@@ -336,7 +280,9 @@ class _Device(threading.Thread):
     def _begin(self, device: Any, cell: Cell) -> None:
         """Make its environment and its journal ready, unless it is measured already."""
         environment = device.environment(cell.settings.runtime, self._matrix.console)
-        running = _Running(cell, device, environment, self._matrix)
+        of = self._matrix
+        file, log = of.file(cell), of.file(cell, "log")
+        running = Running(cell, device, environment, of.plan, of.workload or "", file, log, of.console, of.stop)
         kept = running.kept()
         if kept is None:
             self._open[cell] = running
@@ -354,21 +300,27 @@ class _Device(threading.Thread):
         self._matrix.console.say(f"✓ {cell}: {_words(self._matrix.states[cell], made)}")
 
     @contextlib.contextmanager
-    def _failing(self, cell: Cell) -> Iterator[None]:
-        """What goes wrong in here is this cell's failure; a lost device is not."""
+    def _failing(self, cell: Cell, device: Any = None) -> Iterator[None]:
+        """What goes wrong in here is this cell's failure, also a disk that is full there: others may need less. A lost device is not.
+
+        device: where it is not begun yet, for the record.
+        """
         try:
             yield
-        except DeviceError:
+        except Lost:
             raise
         except EdgeError as error:
-            self._fail(cell, error)
+            self._fail(cell, error, device)
 
-    def _fail(self, cell: Cell, error: EdgeError) -> None:
+    def _fail(self, cell: Cell, error: EdgeError, device: Any = None) -> None:
         state = self._matrix.states[cell]
         state.what, state.error = "failed", error.to_json()
         running = self._open.pop(cell, None)
+        file = self._matrix.file(cell)
         if running:
             running.save(running.record(error.to_json()), whole=False)
+        elif device and not file.exists():  # what was measured before under other circumstances stays
+            records.save(unbegun(cell, device.facts(), self._matrix.workload or "", self._plan, error), file)
         self._matrix.console.say(f"✗ {cell}: {error.message}")
         self._matrix.changed()
 
@@ -404,11 +356,11 @@ class _Device(threading.Thread):
 
     # what others see
 
-    def _answered(self, state: State, running: _Running) -> None:
+    def _answered(self, state: State, running: Running) -> None:
         self._answers += 1
         self._progress(state, running)
 
-    def _progress(self, state: State, running: _Running, scored: bool = False) -> None:
+    def _progress(self, state: State, running: Running, scored: bool = False) -> None:
         samples = running.journal.samples if scored else []
         state.done = running.rows_answered
         if samples:
@@ -425,8 +377,7 @@ class _Device(threading.Thread):
 def _so_far(plan: Plan, samples: Sequence[Sample]) -> tuple[float | None, float | None]:
     reached = {s.row for s in samples}
     rows = [row for row in plan.rows if row["id"] in reached]
-    first = _Samples(list(samples))
-    right = score.score(rows, first, plan.dialect).accuracy.value  # type: ignore[arg-type]
+    right = score.score(rows, _Samples(samples), plan.dialect).accuracy.value
     return right, stats.percentile((s.call_s for s in samples if not s.error), 0.5)
 
 
@@ -434,7 +385,7 @@ def _so_far(plan: Plan, samples: Sequence[Sample]) -> tuple[float | None, float 
 class _Samples:
     """As much of a Measurement as scoring looks at."""
 
-    samples: list[Sample]
+    samples: Sequence[Sample]
 
 
 def _words(state: State, made: Measurement) -> str:
@@ -446,244 +397,3 @@ def _words(state: State, made: Measurement) -> str:
     if made.rates and state.right is None:
         parts.append(f"{len(made.rates)} rates")
     return ", ".join(parts) or "done"
-
-
-# --- a cell -----------------------------------------------------------------------------------------------------------
-
-
-class _Running:
-    """A cell that is being measured, with its journal."""
-
-    def __init__(self, cell: Cell, device: Any, environment: Environment, matrix: _Matrix) -> None:
-        plan = matrix.plan
-        self._cell, self._device, self._environment, self._plan = cell, device, environment, plan
-        self._stop, self._console = matrix.stop, matrix.console
-        self._file, self._log = matrix.file(cell), matrix.file(cell, "log")
-        self._facts: Json = device.facts()
-        self._workload = matrix.workload or ""
-        self._mark = self._mark_of(plan.profile)
-        self.journal = Journal(self._file.with_name(f"{cell.name}.{plan.profile.name}.partial"), self._mark)
-        told = self.journal.all("vitals")
-        self._began = time.monotonic() - (told[-1]["at_s"] if told else 0.0)
-
-    @property
-    def rows_answered(self) -> int:
-        return len({s["row"] for s in self.journal.all("sample")})
-
-    def kept(self) -> Measurement | None:
-        """What lies there if it is whole, of the same key, and at least as thorough; the journal goes then."""
-        if not self._file.is_file():
-            return None
-        with contextlib.suppress(EdgeError):
-            found = records.load(Measurement, self._file)
-            thorough = [p for p in profiles.PROFILES.values() if self._plan.profile.name in (p.name, *p.covers)]
-            if not found.error and found.settings.get("key") in [self._mark_of(p) for p in thorough]:
-                self.journal.remove()
-                return found
-        return None
-
-    def _mark_of(self, profile: Profile) -> str:
-        workload = self._workload if profile.answers else ""
-        cell = self._cell
-        key = measure.key(cell.subject, cell.settings, workload, self._environment.facts, self._facts)
-        return digest_value([key, profile.name])
-
-    # measuring
-
-    def round(self, n: int, progress: Callable[[], None]) -> None:
-        """What this round still lacks, in a session of its own. Raises WorkerError, WorkerCrash, DeviceError, Stopped."""
-        rows = [row for row in self._part(n) if not self.journal.answered(row["id"], n)]
-        if not rows and not self._lacking_rates(n):
-            return
-        self._look(n)
-        cell = self._cell
-        session = Session(cell.subject, cell.settings, self._device, self._environment, self._log, self._stop)
-        many = f", {len(rows)} rows" if rows else ""
-        with self._console.task(f"{cell}, round {n + 1}{many}") as task:
-            try:
-                with session.loaded(cold=not self.journal.all("load")) as ask:
-                    self._loaded(session.facts, n)
-                    self._rates(ask, n, session.facts)
-                    self._answer(ask, session, rows, n, progress, task)
-            finally:
-                self.journal.add("part", {"rows": 0, "round": n, "peak_rss_bytes": session.peak_rss_bytes})
-        self._look(n)
-
-    def _part(self, n: int) -> list[Json]:
-        """The rows of a round: every rounds-th, so that all parts are alike."""
-        rounds = self._plan.profile.rounds
-        return self._plan.rows[n % rounds :: rounds] if self._plan.profile.answers else []
-
-    def _loaded(self, facts: Json, n: int) -> None:
-        self.journal.add("facts", {**facts, "at": _now()})
-        if facts.get("load_s") is not None:
-            load = {"load_s": facts["load_s"], "file_cache": facts.get("file_cache"), "round": n}
-            self.journal.add("load", load)
-
-    def _lacking_rates(self, n: int) -> list[tuple[int, int]]:
-        """Shapes to ask for in this round, as often as they are lacking. What an artifact has no room for is left out of
-        a profile that answers rows besides."""
-        profile = self._plan.profile
-        facts = self.journal.all("facts")
-        if n >= profile.rounds or (profile.answers and facts and not facts[-1].get("rates")):
-            return []
-        artifact = self._plan.artifacts[self._cell.subject.name]
-        room = min(self._cell.settings.context, artifact.context_tokens or self._cell.settings.context)
-        lacking: list[tuple[int, int]] = []
-        for shape in profile.shapes:
-            if profile.answers and sum(shape) + 1 > room:
-                continue
-            have = sum(1 for r in self.journal.all("rates") if r["round"] == n and r["shape"] == list(shape))
-            lacking += [shape] * (profile.repetitions - have)
-        return lacking
-
-    def _rates(self, ask: Any, n: int, facts: Json) -> None:
-        if not facts.get("rates"):
-            if not self._plan.profile.answers:
-                raise EdgeError(
-                    f"{self._cell.settings.runtime} tells no rates", "measure it with --profile quick or full"
-                )
-            return
-        warm: set[tuple[int, int]] = set()
-        for shape in self._lacking_rates(n):
-            request = {"do": "rates", "prefill": shape[0], "decode": shape[1]}
-            if shape not in warm:
-                _last(ask, request)
-                warm.add(shape)
-            told = _last(ask, request)
-            told.pop("peak_rss_bytes", None)
-            self.journal.add("rates", {**told, "round": n, "shape": list(shape)})
-
-    def _answer(
-        self, ask: Any, session: Session, rows: list[Json], n: int, progress: Callable[[], None], task: Any
-    ) -> None:
-        if not rows:
-            return
-        before, done, last = self._look(n), 0, {}
-        with self._watched(n):
-            try:
-                for message in ask(session.run_of(rows)):
-                    if "sample" in message:
-                        self.journal.add("sample", sample(message["sample"], n), cpu_s=message.get("cpu_s"))
-                        done += 1
-                        task(done, len(rows))
-                        progress()
-                    else:
-                        last = message["ok"]
-            finally:
-                after = self._look(n) if last else {}
-                part = {
-                    "rows": done,
-                    "round": n,
-                    "energy_j": _spent(before, after),
-                    "cache_bytes": last.get("cache_bytes"),
-                }
-                self.journal.add("part", part)
-
-    def _look(self, n: int) -> Json:
-        """The device as it is now, put down."""
-        told: Json = self._device.vitals()
-        self.journal.add("vitals", {"at_s": round(time.monotonic() - self._began, 3), "round": n, **told})
-        return told
-
-    @contextlib.contextmanager
-    def _watched(self, n: int) -> Iterator[None]:
-        """This machine is looked at now and then while it answers. On another one the looking would be in the figures."""
-        if self._device.kind != plan.LOCAL:
-            yield
-            return
-        done = threading.Event()
-
-        def watch() -> None:
-            while not done.wait(_VITALS_S):
-                self._look(n)
-
-        thread = threading.Thread(target=watch, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
-
-    def known_well_enough(self) -> bool:
-        """Whether the median call's interval is as narrow as the profile wants it."""
-        middle = stats.median(s.call_s for s in self.journal.samples if not s.error)
-        narrow = self._plan.profile.narrow
-        if narrow is None:
-            return True
-        if not middle.value or middle.low is None or middle.high is None:
-            return not middle.n  # a runtime that tells no times never will
-        return (middle.high - middle.low) / 2 <= narrow * middle.value
-
-    # what it came to
-
-    def save(self, made: Measurement, whole: bool = True) -> None:
-        """whole: nothing is left to measure, so the journal goes."""
-        records.save(made, self._file)
-        if whole:
-            self.journal.remove()
-
-    def record(self, error: Json | None = None) -> Measurement:
-        journal, cell = self.journal, self._cell
-        told = journal.all("facts")
-        facts = told[-1] if told else {}
-        loads, vitals = journal.all("load"), journal.all("vitals")
-        load = next((one for one in reversed(loads) if one["file_cache"] != "cold"), loads[-1] if loads else {})
-        first, last = (vitals[0], vitals[-1]) if vitals else ({}, {})
-        throttled = [v["throttled"] for v in vitals if v.get("throttled") is not None]
-        bytes_there = facts.get("file_bytes")
-        return Measurement(
-            subject=cell.subject.digest,
-            subject_name=cell.subject.name,
-            subject_kind=cell.subject.kind,
-            format=cell.subject.format,
-            runtime=cell.settings.runtime,
-            runtime_version=facts.get("runtime_version"),
-            device=self._facts,
-            workload=self._workload,
-            threads=cell.settings.threads,
-            file_bytes=self._plan.artifacts[cell.subject.name].bytes if bytes_there is None else bytes_there,
-            load_s=load.get("load_s"),
-            file_cache=load.get("file_cache"),
-            peak_rss_bytes=journal.most("peak_rss_bytes"),
-            samples=self._in_order(journal.samples),
-            prefix_cache=False,
-            environment=self._environment.facts,
-            settings={**dataclasses.asdict(cell.settings), **facts.get("settings", {}), "key": self._mark},
-            load_average_before=first.get("load_average"),
-            load_average_after=last.get("load_average"),
-            throttled=any(throttled) if throttled else None,
-            temperature_before_c=first.get("temperature_c"),
-            temperature_after_c=last.get("temperature_c"),
-            clock_before_hz=first.get("clock_hz"),
-            clock_after_hz=last.get("clock_hz"),
-            started_at=told[0]["at"] if told else _now(),
-            error=error,
-            profile=self._plan.profile.name,
-            loads=loads,
-            rates=journal.all("rates"),
-            vitals=vitals,
-            cpu_s=journal.cpu_s,
-            energy_j=journal.energy_j,
-            cache_bytes=journal.most("cache_bytes"),
-        )
-
-    def _in_order(self, samples: list[Sample]) -> list[Sample]:
-        """As the rows are, of each row by round."""
-        place = {row["id"]: n for n, row in enumerate(self._plan.rows)}
-        return sorted(samples, key=lambda s: (place.get(s.row, len(place)), s.round or 0))
-
-
-def _last(ask: Any, request: Json) -> Json:
-    return next(dict(message["ok"]) for message in ask(request))
-
-
-def _spent(before: Json, after: Json) -> float | None:
-    """Joules between two looks; a counter that began anew tells nothing."""
-    first, last = before.get("energy_j"), after.get("energy_j")
-    return None if first is None or last is None or last < first else float(last - first)
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

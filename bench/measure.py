@@ -20,7 +20,7 @@ import psutil
 
 from edge import archive, environments, records
 from edge.console import Console, Task
-from edge.devices import VITALS
+from edge.devices import VITALS, Stopped
 from edge.errors import DeviceError, EdgeError, WorkerCrash, from_json
 from edge.records import Json, Measurement, Sample
 from edge.worker import Channel
@@ -190,10 +190,6 @@ class Partial:
 
     def remove(self) -> None:
         self._path.unlink(missing_ok=True)
-
-
-class Stopped(Exception):
-    """Somebody wants this to end (Ctrl-C in another thread); nothing failed."""
 
 
 class Session:

@@ -21,6 +21,7 @@ from edge.bench import stats
 from edge.bench.report.folder import Cell, Results
 from edge.bench.report.matrix import calls_by_row
 from edge.bench.report.words import figure, megabytes, percent, points, verdict
+from edge.devices import inventory
 from edge.errors import EdgeError
 from edge.records import Json
 
@@ -95,7 +96,8 @@ class Candidate:
     @property
     def name(self) -> str:
         m = self.cell.measurement
-        return f"{self.cell.name} ({m.runtime}{f', {m.threads} threads' if m.threads else ''})"
+        threads = f", {m.threads} thread{'s' if m.threads > 1 else ''}" if m.threads else ""
+        return f"{self.cell.name} ({m.runtime}{threads})"
 
     @property
     def excess(self) -> float:
@@ -141,6 +143,8 @@ def pick(results: Results, device: str, limits: Limits, allow_emulated: bool = F
 
     Raises EdgeError for a device that nothing was measured on, and for an emulated one unless allowed.
     """
+    if device == inventory.LAPTOP and device not in results.devices:
+        device = inventory.get(device).name
     cells = [c for c in results.cells if c.device == device and c.is_artifact]
     if not cells:
         known = [d for d in results.devices if any(c.device == d and c.is_artifact for c in results.cells)]

@@ -32,7 +32,7 @@ from edge.train.data import source, tokens
 from edge.train.readers import Reject, Row
 
 SCHEMA = 1  # of the results folder
-LOCAL, LAPTOP = "local", "laptop"
+LOCAL = "local"
 REFERENCE = "transformers"  # runs the float checkpoint
 CONTEXT, MAX_TOKENS, STEP = 1024, 128, 256
 SLOW_STALL_S = (
@@ -174,12 +174,12 @@ def refuse_newer(out: Path) -> None:
 
 
 def _entry(name: str) -> Entry:
-    """Raises EdgeError for a device that isn't there, naming those that are. `laptop` is this machine unless it is another."""
+    """Raises EdgeError for a device that isn't there, naming those that are."""
     if name in OTHER_FOLDERS:
         raise EdgeError(
             f"a device {name!r}: the results folder has another folder of that name", "call the device otherwise"
         )
-    return inventory.get(LOCAL if name == LAPTOP and LAPTOP not in inventory.entries() else name)
+    return inventory.get(name)
 
 
 # --- artifacts --------------------------------------------------------------------------------------------------------

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, Optional, Protocol
 
 from edge import dialects
 from edge.bench.stats import Estimate, proportion
 from edge.calls import Call, exact, read_calls
 from edge.errors import EdgeError
-from edge.records import Json, Measurement, Sample
+from edge.records import Json, Sample
 
 NO_CALL = "(no call)"  # stands for the tool in rows whose right answer is no call
 
@@ -56,7 +56,14 @@ class Score:
         return sum(o.state == state for o in self.outcomes)
 
 
-def score(rows: Sequence[Json], measurement: Measurement, dialect: str) -> Score:
+class Answered(Protocol):
+    """As much of a Measurement as scoring looks at."""
+
+    @property
+    def samples(self) -> Sequence[Sample]: ...
+
+
+def score(rows: Sequence[Json], measurement: Answered, dialect: str) -> Score:
     """Score the samples of a measurement against its workload.
 
     Args:

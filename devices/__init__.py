@@ -17,6 +17,7 @@ lacks(runtime) -> str | None     why a runtime can't run there, as a sentence wi
 environment(runtime, console) -> Environment    what the runtime runs in there, made if need be; `python` is a path there
 agent(runtime, path, options, environment, log) -> ContextManager[Agent]    a process ready to load `path` (there) in `runtime`;
                          it ends with the `with`, and by itself when the connection does
+stop                     an Event, set by another thread: what takes long raises Stopped soon after
 """
 
 from __future__ import annotations
@@ -27,7 +28,16 @@ from typing import Any, Callable, Optional
 from edge.errors import DeviceError
 from edge.worker import Channel
 
-VITALS = ("load_average", "temperature_c", "clock_hz", "throttled", "energy_j", "available_bytes")
+VITALS = (
+    "load_average",
+    "temperature_c",
+    "clock_hz",
+    "throttled",
+    "throttled_since_boot",
+    "energy_j",
+    "power_w",
+    "available_bytes",
+)
 
 
 @dataclass(frozen=True)
@@ -51,3 +61,11 @@ class Agent:
 
 class Lost(DeviceError):
     """Of the kind that may pass: a device that starts again, a network that comes back."""
+
+
+class Full(DeviceError):
+    """There is no room there for what was sent. What needs less still goes on there."""
+
+
+class Stopped(Exception):
+    """Somebody wants this to end (Ctrl-C in another thread); nothing failed."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,13 +26,14 @@ from typing import IO, Any
 from edge import archive, environments, records
 from edge.bench.runtimes import llama_server
 from edge.console import Console
-from edge.devices import Agent, Done, Lost, adb_binary, bundle, probe, runners, site
+from edge.devices import Agent, Done, Full, Lost, Stopped, adb_binary, bundle, probe, runners, site
 from edge.devices.local import AGENT, variables
-from edge.errors import DeviceError, EdgeError, WorkerCrash, WorkerError
+from edge.errors import DeviceError, EdgeError, MissingError, WorkerCrash, WorkerError
 from edge.worker import Channel, clean_environment, python_channel
 
 FOLDER = "/data/local/tmp/edge"
 SERVER = "llama_server"
+_OURS = ("files", "marks", "sites", "home", "running")  # in that folder
 _PART = 32 << 20  # bytes sent at once: what is there of a file that was cut off is kept by such parts
 _STATUS = re.compile(r"\n?__EDGE_STATUS=(\d+)\s*$")
 _TRIES, _BACK_OFF_S = 3, 2.0  # of what can be done twice without harm
@@ -82,11 +84,18 @@ class Adb:
     def __init__(
         self, name: str, serial: str, folder: str = FOLDER, adb: str | None = None, python: str | None = None
     ) -> None:
-        self.name, self.serial, self.folder, self._adb, self._python = name, serial, folder, adb or "", python
+        self.name, self.serial, self.folder, self._python = name, serial, folder, python
+        self._adb = str(Path(adb).expanduser()) if adb else ""
         self._facts: dict[str, Any] | None = None
+        self.tries = _TRIES  # after a lost connection
+        self.stop = threading.Event()
 
     def __enter__(self) -> Adb:
         self._adb = self._adb or adb_binary.find(Console(quiet=True))
+        if not shutil.which(self._adb):
+            raise MissingError(
+                f"{self.name}: there is no program {self._adb}", "mend `adb` in devices.toml, or take it out"
+            )
         self._connect()
         return self
 
@@ -130,13 +139,14 @@ class Adb:
         return Done(done.returncode, out, err)
 
     def _again(self, what: Any) -> Any:
-        for attempt in range(_TRIES):
+        for attempt in range(self.tries):
             try:
                 return what()
             except Lost:
-                if attempt == _TRIES - 1:
+                if attempt == self.tries - 1:
                     raise
-                time.sleep(_BACK_OFF_S * 2**attempt)
+                if self.stop.wait(_BACK_OFF_S * 2**attempt):
+                    raise Stopped from None
                 with contextlib.suppress(DeviceError):
                     self._reconnect()
         raise AssertionError  # the loop returns or raises
@@ -223,9 +233,12 @@ class Adb:
         mark = f"{marks}/{records.digest_value(there)[:16]}"  # written last
         if self._ok(f'test -f {shlex.quote(there)} && test "$(cat {mark})" = {digest}'):
             return
-        self._refuse_full(file)
         for _ in range(2):
-            self._again(lambda: self._send_parts(file, f"{there}.partial"))
+            try:
+                self._again(lambda: self._send_parts(file, f"{there}.partial"))
+            except Full:  # what needs less has room again
+                self.shell(f"rm -f {shlex.quote(there)}.partial*")
+                raise
             if self._digest(f"{there}.partial") == digest:
                 here = shlex.quote(there)
                 self._must(
@@ -239,14 +252,17 @@ class Adb:
 
     def _send_parts(self, file: Path, partial: str) -> None:
         size, quoted = file.stat().st_size, shlex.quote(partial)
-        self._must(f"mkdir -p {shlex.quote(str(Path(partial).parent))} && touch {quoted}")
-        have = int(self._must(f"stat -c %s {quoted}").out.strip() or 0)
+        have = int(self.shell(f"stat -c %s {quoted} 2>/dev/null").out.strip() or 0)
         start = 0 if have > size else have if have == size else have // _PART * _PART
-        self._must(f"truncate -s {start} {quoted}")
+        self._refuse_full(file, start)
+        folder = shlex.quote(str(Path(partial).parent))
+        self._must(f"mkdir -p {folder} && touch {quoted} && truncate -s {start} {quoted}")
         with file.open("rb") as whole, tempfile.TemporaryDirectory() as desk:
             part = Path(desk) / "part"
             whole.seek(start)
             while block := whole.read(_PART):
+                if self.stop.is_set():
+                    raise Stopped
                 part.write_bytes(block)
                 done = self._call(["push", str(part), f"{partial}.part"], 60 + len(block) / 200_000)
                 if done.status != 0:
@@ -260,15 +276,15 @@ class Adb:
             return self._full(file)
         return self._lost(said)
 
-    def _refuse_full(self, file: Path) -> None:
+    def _refuse_full(self, file: Path, have: int) -> None:
         free = self.disk_free_bytes()
-        if free is not None and free < file.stat().st_size + 2 * _PART:
+        if free is not None and free < file.stat().st_size - have + 2 * _PART:
             raise self._full(file, free)
 
-    def _full(self, file: Path, free: int | None = None) -> DeviceError:
+    def _full(self, file: Path, free: int | None = None) -> Full:
         left = "" if free is None else f", and {free / 1e6:.0f} MB are free"
-        return DeviceError(f"{self.name}: its disk is full: {file.name} takes {file.stat().st_size / 1e6:.0f} MB there{left}",
-                            f"free some, or `edge devices clean {self.name}`")  # fmt: skip
+        return Full(f"{self.name}: its disk is full: {file.name} takes {file.stat().st_size / 1e6:.0f} MB there{left}",
+                    f"free some, or `edge devices clean {self.name}`")  # fmt: skip
 
     def _digest(self, there: str) -> str:
         return self._must(f"sha256sum {shlex.quote(there)}", 600).out.split(" ")[0].strip()
@@ -282,7 +298,7 @@ class Adb:
             return done
         said = (done.err + done.out).strip()
         if "No space left" in said:
-            raise DeviceError(f"{self.name}: its disk is full", f"free some, or `edge devices clean {self.name}`")
+            raise Full(f"{self.name}: its disk is full", f"free some, or `edge devices clean {self.name}`")
         late = f"took over {timeout_s:g} s" if done.status is None else f"ended with {done.status}"
         raise DeviceError(f"{self.name}: `{command[:80]}` {late}: {said[-300:]}", "look at it there with adb shell")
 
@@ -298,9 +314,11 @@ class Adb:
         return [(name, int(kib) * 1024) for kib, name in lines]
 
     def clean(self) -> list[tuple[str, int]]:
-        """Remove all of it; returns what it was."""
+        """Remove all of it, and nothing else of a folder that holds more; returns what it was. What runs there of ours is ended."""
+        self.shell(_END_LEFT.format(folder=self.folder))
         gone = self.pushed()
-        self._must(f"rm -rf {shlex.quote(self.folder)}")
+        ours = " ".join(f"{self.folder}/{name}" for name in _OURS)
+        self._must(f"rm -rf {ours} && {{ rmdir {self.folder} 2>/dev/null; true; }}")
         return gone
 
     # --- running ------------------------------------------------------------------------------------------------------
@@ -359,13 +377,14 @@ class Adb:
                 yield agent
             return
         code, script = (self.push(f, records.digest_file(f)) for f in (archive.path(), AGENT))
+        self._must(f"mkdir -p {self.folder}/home")
         home = str(environment.python)
         variables_there = {
             "EDGE_CODE": code,
             "EDGE_SITE": f"{self.folder}/sites/{environment.facts['site']}",
             "PYTHONHOME": bundle.home(home),
-            "HOME": self.folder,
-            "TMPDIR": self.folder,
+            "HOME": f"{self.folder}/home",
+            "TMPDIR": f"{self.folder}/home",
             **variables(runtime),
         }
         words = ["env", *(f"{k}={v}" for k, v in variables_there.items()), *bundle.command(home)]

@@ -24,15 +24,17 @@ import filelock
 import platformdirs
 import tomllib
 
+from edge import archive
 from edge.devices.local import Local
 from edge.errors import EdgeError
-from edge.records import write_text
+from edge.records import digest_value, write_text
 
 KINDS = ("local", "ssh", "adb")
+LAPTOP = "laptop"  # this machine too, unless a device is called so
 _OPTIONS = {"folder": ("ssh", "adb"), "python": ("ssh", "adb"), "config": ("ssh",), "adb": ("adb",)}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _HOST = re.compile(r"[A-Za-z0-9_.-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[\w.-]+)?")  # a name, or IPv6
-_SECRET = re.compile(r"pass|secret|token|credential", re.IGNORECASE)
+_SECRET = re.compile(r"pass|pwd|secret|token|credential", re.IGNORECASE)
 _KEYS_ONLY = (
     "devices are reached with keys only: take it out, then `ssh-copy-id` once, and `ssh-add` for a key's passphrase"
 )
@@ -71,13 +73,20 @@ def entries() -> dict[str, Entry]:
 
 
 def get(name: str) -> Entry:
-    """The one of this name. Raises EdgeError naming those there are."""
+    """The one of this name; `laptop` is this machine unless it is another. Raises EdgeError naming those there are."""
     known = entries()
+    if name == LAPTOP and name not in known:
+        return known["local"]
     if name not in known:
         raise EdgeError(
             f"no device {name!r}", f"there are: {', '.join(known)}; another: edge devices add {name} ssh:user@host"
         )
     return known[name]
+
+
+def lock(entry: Entry) -> Path:
+    """Who uses the device holds it: among all processes of this user one at a time (edge/locks.py)."""
+    return archive.cache().parent / "locks" / f"device-{digest_value(entry.address)[:16]}.lock"
 
 
 def device(entry: Entry) -> Any:
@@ -154,6 +163,8 @@ def _parse(file: Path, text: str) -> dict[str, Entry]:
         raise EdgeError(f"{file}: not TOML: {error}") from None
     found = {}
     for name, values in tables.items():
+        if not isinstance(values, dict) and _SECRET.search(name):
+            raise EdgeError(f"{file}, line {_line(lines, None, name)}: {name} in the list of devices", _KEYS_ONLY)
         if not isinstance(values, dict):
             raise EdgeError(
                 f"{file}, line {_line(lines, None, name)}: {name} stands outside of a device",
@@ -183,6 +194,11 @@ def _entry(name: str, values: dict[str, Any], where: Any) -> Entry:
     for key in values:
         if key != "address" and kind not in _OPTIONS[key]:
             raise EdgeError(f"{where(key)}: {key} means nothing for {kind}", f"it is for {' and '.join(_OPTIONS[key])}")
+    if kind == "adb" and not re.fullmatch(r"(/[\w.-]+)+", values.get("folder", "/x")):
+        raise EdgeError(
+            f"{where('folder')}: folder is {values['folder']!r}",
+            "an absolute path of letters, digits, - _ and ., such as /data/local/tmp/edge",
+        )
     if kind == "ssh" and not re.fullmatch(r"(/|~/).*|[^/~].*", values.get("folder", "/")):
         raise EdgeError(
             f"{where('folder')}: folder is {values['folder']!r}", "an absolute path, or one from the home: ~/edge"

@@ -30,6 +30,7 @@ _POLL_S = 0.02
 
 class Local:
     name = kind = "local"
+    stop = threading.Event()  # nothing here takes long
     _throttles: int | None = None
 
     def __enter__(self) -> Local:
@@ -60,6 +61,8 @@ class Local:
         yield port
 
     def lacks(self, runtime: str) -> str | None:
+        if runtime == "llama_server":
+            return "is for other devices; on this machine llama_cpp is the same llama.cpp"
         lack = environments.missing(environments.spec(environments.script(runtime)))
         return f"needs {lack}" if lack else None
 
@@ -86,6 +89,7 @@ class Local:
             "memory_bytes": psutil.virtual_memory().total,
             "os": f"{platform.system()} {platform.release()}",
             "features": _features(),
+            "governor": _governor(),
             "emulated": False,
         }
 
@@ -103,9 +107,17 @@ class Local:
             "temperature_c": _temperature(),
             "clock_hz": clock.current * 1e6 if clock and clock.current else None,
             "throttled": self._throttled(),
+            "throttled_since_boot": bool(self._throttles) if self._throttles is not None else None,
             "energy_j": _energy(),
+            "power_w": None,
             "available_bytes": psutil.virtual_memory().available,
         }
+
+
+def _governor() -> str | None:
+    """What sets the clocks; several where cores differ."""
+    files = Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_governor")
+    return " ".join(sorted({g for f in files if (g := _first_line(str(f)))})) or None
 
 
 def _throttles() -> int | None:

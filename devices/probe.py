@@ -70,7 +70,8 @@ ro.hardware ro.kernel.qemu ro.boot.qemu ro.edge.standin; do tell "$p" getprop "$
 [ -e /etc/edge-standin ] && echo standin=1
 printf "self="; head -c 200 "/proc/$$/cmdline" 2>/dev/null; echo
 seen=:
-for c in $EDGE_PYTHON python3 python3.13 python3.12 python3.11; do
+for c in "$EDGE_PYTHON" python3 python3.13 python3.12 python3.11; do
+case "$c" in "~/"*) c=$HOME/${c#??} ;; esac
 p=$(command -v "$c" 2>/dev/null) || continue
 r=$(readlink -f "$p" 2>/dev/null)
 case "$seen" in *":$r:"*) continue ;; esac
@@ -101,7 +102,7 @@ _QUALCOMM = {
 _PARTS = {0x41: _ARM, 0x51: _QUALCOMM}
 _CPU_ZONE = re.compile(r"cpu|soc|core|pkg|bcm2835|big|mid|little", re.IGNORECASE)
 _VIRTUAL = "linux,dummy-virt"  # the device tree's model in qemu's own machine
-_NOW = 0xF  # of vcgencmd's get_throttled: under-voltage, capped, throttled, soft limit; 16 to 19 are since boot
+_NOW, _SINCE_BOOT = 0xF, 0xF0000  # of vcgencmd's get_throttled: under-voltage, capped, throttled, soft limit
 
 ON_DEVICES = ("llama_server", "litert", "litert_lm", "litert_lm_chat", "onnxruntime")
 _LSE = ("litert_lm", "litert_lm_chat")  # their library has LSE atomics in it and asks nobody
@@ -190,6 +191,7 @@ def parse_vitals(text: str) -> dict[str, Any]:
         "temperature_c": _temperature(told),
         "clock_hz": max(clocks, default=None),
         "throttled": _throttled(told),
+        "throttled_since_boot": _throttled(told, _SINCE_BOOT),
         "energy_j": energy / 1e6 if energy else None,
         "available_bytes": _memory(told, "MemAvailable"),
         "power_w": _power(told),
@@ -200,7 +202,7 @@ def parse_vitals(text: str) -> dict[str, Any]:
 def lacks(facts: dict[str, Any], runtime: str) -> Optional[str]:
     """Why a runtime can't run on a device with these facts, with the remedy; None if it can, as far as they tell.
 
-    An adb device is asked about llama_server only: Android has no Python, so what runs there is a binary that adb.py knows.
+    Of an adb device only llama_server runs without Python, a binary that adb.py knows.
     """
     if runtime not in ON_DEVICES:
         return "runs on this machine only; GGUF goes through llama_server on a device"
@@ -260,8 +262,9 @@ def _too_small(facts: dict[str, Any], runtime: str) -> Optional[str]:
 def _lacks_runner(facts: dict[str, Any]) -> Optional[str]:
     from edge.devices import runners
 
+    system = "android" if facts.get("kind") == "adb" else "linux"
     try:
-        runners.require(runners.class_of(set(facts.get("features") or ())))
+        runners.require(runners.class_of(set(facts.get("features") or ())), system=system)
     except MissingError as error:
         return f"{error.message}: {error.hint}"
     return None
@@ -381,11 +384,11 @@ def _temperature(told: dict[str, list[str]]) -> Optional[float]:
     return max((t for t in found if 0 < t < 150), default=None)
 
 
-def _throttled(told: dict[str, list[str]]) -> Optional[bool]:
+def _throttled(told: dict[str, list[str]], bits: int = _NOW) -> Optional[bool]:
     for line in told.get("vc", ()):
         if m := re.match(r"throttled=0x([0-9a-fA-F]+)", line):
-            return bool(int(m[1], 16) & _NOW)
-    for line in told.get("thermal", ()):
+            return bool(int(m[1], 16) & bits)
+    for line in told.get("thermal", ()) if bits == _NOW else ():  # a phone tells of now alone
         if m := re.match(r"Thermal Status: (\d+)", line):
             return int(m[1]) > 0
     return None

@@ -20,6 +20,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ import psutil
 
 from edge import archive, environments, records
 from edge.console import Console
-from edge.devices import Agent, Done, Lost, probe, runners, site
+from edge.devices import Agent, Done, Full, Lost, Stopped, probe, runners, site
 from edge.devices.local import AGENT, variables
 from edge.devices.ssh_failures import failure
 from edge.errors import DeviceError, EdgeError, MissingError, WorkerCrash
@@ -45,7 +46,7 @@ _TRIES, _BACK_OFF_S = 4, 1.0
 _BLOCK = 1 << 20
 _STALL_S = 120.0  # of a file that is sent: no byte for so long
 _SPARE_BYTES = 8 << 20  # of the disk there, for what else is written
-_POLL_S = 0.05
+_POLL_S, _LOOK_S = 0.05, 1.0
 _SHOWN_AFTER_S = 1.0
 _pause = time.sleep
 
@@ -133,6 +134,7 @@ class Ssh:
         self.name, self.host, self.port = name, host, port
         self.console = Console(quiet=True)  # where a long transfer is shown
         self.tries = _TRIES  # after a lost connection
+        self.stop = threading.Event()
         self._wanted, self._given_python = folder or FOLDER, python
         given = config or os.environ.get("EDGE_SSH_CONFIG")
         self._config = str(Path(given).expanduser()) if given else None
@@ -156,11 +158,13 @@ class Ssh:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.stop = threading.Event()  # from here on it ends
         with contextlib.suppress(DeviceError):
             self._end_left(tries=1)
         self._close()
 
     def _close(self) -> None:
+        self.stop = threading.Event()
         if self._desk and (self._desk / "c").exists():
             self._call(self._ssh(["-O", "exit"], ""), _SETTLE_S)
         if self._desk:
@@ -190,7 +194,7 @@ class Ssh:
         said = (done.err.strip() or done.out.strip()).splitlines()[-1:] or ["nothing was said"]
         if "No space left" in done.err:
             hint = f"free some, or: edge devices clean {self.name}"
-            return DeviceError(f"{self.name}: its disk is full ({said[0][:160]})", hint)
+            return Full(f"{self.name}: its disk is full ({said[0][:160]})", hint)
         what = f"{self.name}: a command there ended with {done.status}: {said[0][:200]}"
         return DeviceError(what, f"look there: ssh {self.host}")
 
@@ -208,6 +212,8 @@ class Ssh:
                 return what()
             except Lost:
                 _pause(_BACK_OFF_S * 2**attempt)
+                if self.stop.is_set():
+                    raise Stopped from None
         return what()
 
     def _ssh(self, options: Sequence[str], remote: str, shared: bool = True) -> list[str]:
@@ -233,11 +239,13 @@ class Ssh:
                 start_new_session=True,
                 env=clean_environment(),
             )
-            status: int | None
+            end = time.monotonic() + timeout_s
             try:
-                status = process.wait(timeout_s)
-            except subprocess.TimeoutExpired:
-                status = None
+                while (status := _ended(process, min(_LOOK_S, end - time.monotonic()))) is None:
+                    if self.stop.is_set():
+                        raise Stopped
+                    if time.monotonic() >= end:
+                        break
             finally:
                 process.kill()
                 process.wait()
@@ -332,8 +340,9 @@ class Ssh:
             shown.callback(process.kill)
             status, at, moved, task = None, start, began, None
             while status is None:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    status = process.wait(_POLL_S)
+                status = _ended(process, _POLL_S)
+                if self.stop.is_set():
+                    raise Stopped
                 now, place = time.monotonic(), os.lseek(data.fileno(), 0, os.SEEK_CUR)  # which ssh moves on
                 if place != at:
                     at, moved = place, now
@@ -348,8 +357,12 @@ class Ssh:
             said = _text(err)
             if status == _TRANSPORT:
                 raise failure(self.name, self.host, self.port, said)
+            if "No space left" in said:
+                full = self._full(file, None)
+                self._script('rm -f "$2.partial"', places)  # what needs less has room again
+                raise full
             if status != 0:
-                raise self._full(file, None) if "No space left" in said else self._refused(Done(status, "", said))
+                raise self._refused(Done(status, "", said))
         return size
 
     def _beside(self, there: str) -> str:
@@ -368,11 +381,11 @@ class Ssh:
         told = self._must(_PART, [there, self._beside(there), str(start)], 600)
         return start if told.startswith(sha.hexdigest()) else 0
 
-    def _full(self, file: Path, free: int | None) -> DeviceError:
+    def _full(self, file: Path, free: int | None) -> Full:
         free = self.disk_free_bytes() if free is None else free
         left = "" if free is None else f", and {free / 1e6:.1f} MB are free there"
-        return DeviceError(f"{self.name}: its disk is full: {file.name} takes {file.stat().st_size / 1e6:.1f} MB{left}",
-                           f"free some, or: edge devices clean {self.name}")  # fmt: skip
+        return Full(f"{self.name}: its disk is full: {file.name} takes {file.stat().st_size / 1e6:.1f} MB{left}",
+                    f"free some, or: edge devices clean {self.name}")  # fmt: skip
 
     def pull(self, there: str, here: Path) -> None:
         """A file, checked by its sha256. Raises DeviceError if it can't be read."""
@@ -457,7 +470,14 @@ class Ssh:
         return found
 
     def _server(self) -> Path:
-        return runners.require(runners.class_of(set(self.facts()["features"])))
+        return runners.require(runners.class_of(set(self.facts()["features"])), system="linux")
+
+    def _server_there(self) -> str:
+        """The path of llama.cpp's server there, sent if need be; of a release of the user's with its libraries beside it."""
+        server = self._server()
+        if not runners.libraries(server):
+            return self.push(server, records.digest_file(server))
+        return f"{self.push(server.parent, records.digest_folder(server.parent))}/{server.name}"
 
     def _unpack(self, made: site.Site, console: Console) -> None:
         there = f"{self.folder}/sites/{made.name}"
@@ -468,9 +488,7 @@ class Ssh:
             takes = made.bytes + made.packed.stat().st_size + _SPARE_BYTES
             if free is not None and free < takes:
                 what = f"the packages of {made.facts['name']} take {takes / 1e6:.0f} MB, and {free / 1e6:.1f} MB are free there"
-                raise DeviceError(
-                    f"{self.name}: its disk is full: {what}", f"free some, or: edge devices clean {self.name}"
-                )
+                raise Full(f"{self.name}: its disk is full: {what}", f"free some, or: edge devices clean {self.name}")
             packed = self.push(made.packed, made.digest)
             self._must(_UNPACK, [f"{self.folder}/sites", made.name, packed], 900)
 
@@ -487,8 +505,7 @@ class Ssh:
         if environment.facts.get("key"):
             env["EDGE_SITE"] = f"{self.folder}/sites/{site.name(environment.facts)}"
         if runtime == "llama_server":
-            server = self._server()
-            options = {**options, "server": self.push(server, records.digest_file(server))}
+            options = {**options, "server": self._server_there()}
         words = ["env", *(f"{k}={v}" for k, v in env.items()), str(environment.python), "-I", "-X", "utf8", script]
         remote = "exec " + shlex.join(["sh", "-c", _GUARD, "edge", self.folder, number, _owner(), *words])
         _LIVE.add(number)
@@ -504,7 +521,7 @@ class Ssh:
                 yield Agent(channel, path, options)
         finally:
             _LIVE.discard(number)
-            with contextlib.suppress(DeviceError):  # the next agent there ends it
+            with contextlib.suppress(DeviceError, Stopped):  # the next agent there ends it, or the end of the `with`
                 self._end_left(tries=1)
 
     def _guess(self, status: int, runtime: str, log: Path) -> EdgeError | None:
@@ -568,6 +585,13 @@ def _alive(owner: str) -> bool:
     with contextlib.suppress(psutil.Error):
         return f"{psutil.Process(int(pid)).create_time():.0f}" == began
     return False
+
+
+def _ended(process: subprocess.Popen[bytes], within_s: float) -> int | None:
+    """Its status; None if it has not ended within that time."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return process.wait(max(within_s, 0.0))
+    return None
 
 
 def _text(file: IO[bytes]) -> str:

@@ -9,13 +9,15 @@ from typing import Any
 import artifacts
 import click
 import pytest
+from benchresults import Folder
 from click.testing import CliRunner, Result
 
 from edge import environments, records
 from edge.bench import plan
 from edge.bench.plan import Wish
+from edge.bench.report import folder, matrix
 from edge.cli import Group
-from edge.commands.bench import bench, counts, seconds
+from edge.commands.bench import _cells, bench, counts, seconds
 from edge.console import Console
 from edge.devices.local import Local
 from edge.errors import EdgeError
@@ -107,6 +109,7 @@ def test_a_runtime_that_can_not_load_it(here: Path) -> None:
     )
     both = artifacts.manifest(artifacts.gguf(here / "m.gguf"))
     assert "can't load a .litertlm" in refused(both, file, "--data", "rows.jsonl", "--runtime", "llama_cpp")
+    assert "llama_server: is for other devices" in refused(both, "--data", "rows.jsonl", "--runtime", "llama_server")
 
 
 def test_a_device_that_is_not_there() -> None:
@@ -171,6 +174,15 @@ def test_results_of_a_newer_version(here: Path, name: str) -> None:
     assert "written by a newer edge (schema 99" in said and [f.name for f in (here / "out").rglob("*.json")] == [
         Path(name).name
     ]
+
+
+def test_of_an_emulated_device_no_word_of_times_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = Folder(tmp_path, 20)
+    made.add("q8_0", samples=made.samples(range(2), 0.1), load_average_before=99.0)
+    for emulated in (False, True):
+        _cells(matrix.build(folder.read(made.path)), emulated)
+        said = capsys.readouterr().out
+        assert "q8_0" in said and all((word in said) is not emulated for word in ("~", "times", "call ms"))
 
 
 def test_options_that_are_no_numbers() -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ from standins import requires_standins
 from edge import environments, records
 from edge.bench import measure
 from edge.console import Console
-from edge.devices import Lost, adb, runners
+from edge.devices import Lost, Stopped, adb, runners
 from edge.dialects import functiongemma
 from edge.errors import DeviceError
 from edge.export import everything, job
@@ -133,6 +136,52 @@ def test_files_are_sent_once_and_whole(device: adb.Adb, tmp_path: Path, monkeypa
     assert records.digest_file(tmp_path / "again") == digest
     assert [name for name, _ in device.pushed()] == [there]
     assert device.clean() and not device.pushed()
+
+
+@real
+def test_clean_removes_all_of_ours_and_nothing_else(phone: Any, device: adb.Adb, tmp_path: Path) -> None:
+    """Also of a folder that somebody keeps other things in; what runs there of ours is ended."""
+    file = tmp_path / "x"
+    file.write_text("ours")
+    place = "/data/local/tmp/shared"
+    device.shell(f"mkdir {place}; echo mine >{place}/mine")
+    shared = adb.Adb("phone", device.serial, folder=place)
+    with shared:
+        there = shared.push(file, records.digest_file(file))
+        left = adb._GUARD.format(folder=place, command="sleep 100 llama-server")
+        with subprocess.Popen(
+            ["adb", "-s", device.serial, "shell", left], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as run:
+            assert run.stdout and run.stdout.readline().startswith(b"__EDGE_PID=")
+            assert [path for path, _ in shared.clean()] == [there]
+            assert run.wait(20) is not None
+    assert device.shell(f"ls -A {place}").out.split() == ["mine"]
+    assert device.shell(f"rm -r {place}").status == 0 and not any("sleep" in line for line in phone.processes())
+
+
+@real
+def test_a_push_that_was_stopped_ends_and_goes_on(
+    phone: Any, device: adb.Adb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adb, "_PART", 1 << 20)
+    file = tmp_path / "x.bin"
+    file.write_bytes(os.urandom(8 << 20))
+    before = phone.received()
+
+    def watch() -> None:
+        while phone.received() - before < 3 << 20:
+            time.sleep(0.01)
+        device.stop.set()
+
+    stopper = threading.Thread(target=watch)
+    stopper.start()
+    with pytest.raises(Stopped):
+        device.push(file, records.digest_file(file))
+    stopper.join()
+    device.stop.clear()
+    device.push(file, records.digest_file(file))
+    assert phone.received() - before < 11 << 20  # what had arrived was not sent again
+    device.clean()
 
 
 @real

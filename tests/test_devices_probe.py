@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
 import subprocess
+import sys
 
 import pytest
 
-from edge.devices import probe
+from edge import records
+from edge.devices import probe, runners
 from edge.errors import DeviceError
 
 # A Raspberry Pi 5 over ssh, with the lines of its power chip.
@@ -125,13 +129,16 @@ def test_a_pi_now():
         "load_average": 0.42,
         "temperature_c": 49.4,  # the hotter of the processor's two sensors; the disk's is none of them
         "clock_hz": 2.4e9,
-        "throttled": True,  # under-voltage and throttled now; the upper bits are since boot
+        "throttled": True,  # under-voltage and throttled now
+        "throttled_since_boot": True,  # the upper bits
         "energy_j": None,
         "available_bytes": 6193152 * 1024,
         "power_w": pytest.approx(0.1 * 3.7 + 2.0 * 0.8),  # a voltage without a current counts for nothing
         "disk_free_bytes": 16738312 * 1024,
     }
-    assert probe.parse_vitals(PI5.replace("0x50005", "0x50000"))["throttled"] is False
+    cool = probe.parse_vitals(PI5.replace("0x50005", "0x50000"))
+    assert (cool["throttled"], cool["throttled_since_boot"]) == (False, True)
+    assert probe.parse_vitals(PI5.replace("0x50005", "0x0"))["throttled_since_boot"] is False
 
 
 def test_a_phone():
@@ -223,6 +230,19 @@ def test_the_script_runs_in_this_shell(shell):
     assert probe.parse_vitals(short.stdout)["available_bytes"]
 
 
+@pytest.mark.parametrize("given", ["/py 3/bin/python", "~/py 3/bin/python"])
+def test_a_python_that_is_named_goes_before_those_in_the_path(tmp_path, given):
+    place = tmp_path / "py 3" / "bin" / "python"
+    place.parent.mkdir(parents=True)
+    place.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+    place.chmod(0o755)
+    variables = {**os.environ, "HOME": str(tmp_path), "EDGE_PYTHON": given if given[0] == "~" else f"{tmp_path}{given}"}
+    done = subprocess.run(
+        ["sh", "-c", probe.SCRIPT], env=variables, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert probe.python(done.stdout, ">=3").path == str(place)
+
+
 def test_every_shell_passes_the_script_on_as_it_is():
     assert not set("'\\") & set(probe.SCRIPT + probe.VITALS_SCRIPT)
 
@@ -273,3 +293,15 @@ def test_llama_server_needs_a_runner_of_its_class(tmp_path, monkeypatch):
     monkeypatch.setenv("EDGE_CACHE", str(tmp_path))
     assert "edge runners build --for armv8.2" in probe.lacks(facts(PI5), "llama_server")
     assert "edge runners build --for armv8.0" in probe.lacks(facts(PI5, features=["asimd", "fp"]), "llama_server")
+
+
+@pytest.mark.parametrize(("system", "kind", "other"), [("linux", "ssh", "adb"), ("android", "adb", "ssh")])
+def test_a_release_of_the_users_runs_on_its_own_system(tmp_path, monkeypatch, system, kind, other):
+    """Linked to libraries beside it, as upstream's are."""
+    monkeypatch.setenv("EDGE_CACHE", str(tmp_path))
+    folder = runners._added("armv8.2")
+    folder.mkdir(parents=True)
+    (folder / "llama-server").touch()
+    records.save({"programs": {"llama-server": {"system": system}}, "libraries": []}, folder / runners.MARKER)
+    assert probe.lacks(facts(PI5, kind=kind), "llama_server") is None
+    assert "edge runners build" in probe.lacks(facts(PI5, kind=other), "llama_server")

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,13 +22,13 @@ from standins import requires_standins
 from edge import environments, records
 from edge.bench import measure
 from edge.console import Console
-from edge.devices import probe, site
+from edge.devices import Full, Stopped, probe, runners, site
 from edge.devices import ssh as module
 from edge.devices.local import Local
 from edge.devices.ssh import Ssh
 from edge.devices.ssh_failures import Lost, failure
 from edge.dialects import functiongemma
-from edge.errors import DeviceError, EdgeError, WorkerCrash
+from edge.errors import DeviceError, EdgeError, WorkerCrash, WorkerError
 from edge.export import onnx
 from edge.export.job import read_checkpoint
 from edge.train import tiny
@@ -291,6 +292,73 @@ def test_a_transfer_survives_a_lost_connection(device, pi, tmp_path):
     there = push(device, big)
     assert read(pi, there) == big.read_bytes()
     assert pi.received() - before < 19_000_000, "what had arrived was not sent again"
+
+
+@on_a_pi
+def test_a_transfer_that_is_stopped_ends_at_once(device, pi, tmp_path):
+    """As by Ctrl-C, on a network so slow that it would take for ever: nothing of it goes on, here or there."""
+    big = tmp_path / "big.bin"
+    big.write_bytes(os.urandom(12_000_000))
+    device.folder  # noqa: B018
+    pi.cut(after_bytes=5_000_000)
+    stopper = threading.Timer(3, device.stop.set)
+    stopper.start()
+    began = time.monotonic()
+    with pytest.raises(Stopped):
+        push(device, big)
+    assert time.monotonic() - began < 8
+    mine = psutil.Process().children(recursive=True)
+    assert not [p for p in mine if p.name() == "ssh" and "dd of=" in " ".join(p.cmdline())]
+    pi.mend()
+    device.stop.clear()
+    before = pi.received()
+    assert read(pi, push(device, big)) == big.read_bytes()
+    assert pi.received() - before < 11_000_000, "what had arrived was not sent again"
+
+
+@on_a_pi
+def test_what_had_no_room_leaves_none_taken(device, pi, file, tmp_path):
+    """The disk fills up meanwhile: a small file has room afterwards, and the large one when there is more."""
+    big = tmp_path / "big.bin"
+    big.write_bytes(os.urandom(40_000_000))
+    device.folder  # noqa: B018
+    started = pi.received()
+
+    def fill():
+        while pi.received() - started < 3_000_000:
+            time.sleep(0.01)
+        pi.fill_disk(leave_bytes=12_000_000)
+
+    filler = threading.Thread(target=fill)
+    filler.start()
+    try:
+        with pytest.raises(Full, match=r"big\.bin takes 40\.0 MB"):
+            push(device, big)
+        filler.join()
+        assert "big.bin" not in "".join(path for path, _ in device.pushed())
+        assert read(pi, push(device, file)) == file.read_bytes()
+    finally:
+        filler.join()
+        pi.empty_disk()
+    assert read(pi, push(device, big)) == big.read_bytes()
+
+
+@on_a_pi
+def test_a_release_of_the_users_is_sent_with_its_libraries(device, tmp_path, monkeypatch):
+    """Here a script in its place, which tells where it looks for them."""
+    monkeypatch.setenv("EDGE_CACHE", str(tmp_path / "cache"))
+    release = runners._added("armv8.2")
+    release.mkdir(parents=True)
+    (release / "llama-server").write_text('#!/bin/sh\ncd "$LD_LIBRARY_PATH" && echo "beside it: $(ls)"\nexit 3\n')
+    (release / "libllama.so.0").write_text("a library")
+    facts = {"programs": {"llama-server": {"system": "linux"}}, "libraries": ["libllama.so.0"]}
+    records.save(facts, release / runners.MARKER)
+    subject = measure.Subject("m", tmp_path / "m.gguf", "0" * 64, "artifact", "gguf")
+    subject.path.write_text("a model")
+    settings = measure.Settings("llama_server", 1, 256, 24, functiongemma.STOP)
+    run = measure.Session(subject, settings, device, device.environment("llama_server", QUIET), tmp_path / "log")
+    with pytest.raises(WorkerError, match=r"(?s)beside it: .*libllama\.so\.0\s+llama-server"), run.loaded():
+        pass
 
 
 @on_a_pi

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from edge.commands.devices import devices
 from edge.devices import inventory
 from edge.errors import EdgeError
+from edge.locks import only_one
 
 
 @pytest.fixture(autouse=True)
@@ -87,12 +88,15 @@ def test_inline_tables_are_read_and_not_torn_apart(folder):
     assert "pi5" in inventory.entries()
 
 
-@pytest.mark.parametrize("key", ["password", "sudo_password", "passphrase", "Token"])
-def test_a_password_is_refused_with_its_line_and_not_repeated(folder, key):
-    write(folder, f'[a]\naddress = "ssh:a"\n[pi5]\naddress = "ssh:b"\n{key} = "geheim"\n')
+@pytest.mark.parametrize("key", ["password", "sudo_password", "passphrase", "Token", "pwd"])
+@pytest.mark.parametrize(
+    ("text", "line"), [('[a]\naddress = "ssh:a"\n[pi5]\naddress = "ssh:b"\n{}', 5), ('{}\n[a]\naddress = "ssh:a"', 1)]
+)
+def test_a_password_is_refused_with_its_line_and_not_repeated(folder, key, text, line):
+    write(folder, text.format(f'{key} = "geheim"\n'))
     with pytest.raises(EdgeError) as told:
         inventory.entries()
-    assert "devices.toml, line 5" in told.value.message
+    assert f"devices.toml, line {line}" in told.value.message
     assert "keys only" in told.value.hint
     assert "geheim" not in told.value.message + told.value.hint
 
@@ -115,6 +119,8 @@ def test_a_password_in_an_address_is_refused_and_not_repeated(folder):
         ('# x\naddress = "ssh:a"\n', "line 2: address stands outside of a device"),
         ("[a\n", "not TOML"),
         ('[a]\naddress = "ssh:a"\nfolder = "~other/x"\n', "line 3: folder is '~other/x'"),
+        ('[a]\naddress = "adb:a"\nfolder = "edge"\n', "line 3: folder is 'edge'"),
+        ('[a]\naddress = "adb:a"\nfolder = "/sdcard/*"\n', "line 3: folder is '/sdcard/*'"),
     ],
 )  # fmt: skip
 def test_what_does_not_belong_there(folder, text, words):
@@ -123,6 +129,31 @@ def test_what_does_not_belong_there(folder, text, words):
         inventory.entries()
     assert words in told.value.message
     assert "devices.toml" in told.value.message
+
+
+def test_the_laptop_is_this_machine_unless_another_is_called_so(folder):
+    run = CliRunner().invoke
+    assert inventory.get("laptop") == inventory.get("local")
+    assert run(devices, ["list", "laptop", "-q"]).output.startswith("local")
+    inventory.add("laptop", "ssh:me@thinkpad")
+    assert inventory.get("laptop").target == "me@thinkpad"
+
+
+def test_an_adb_that_is_not_there_is_said(folder):
+    inventory.add("phone", "adb:28271FDH2004FV", adb="/nowhere/adb")
+    told = CliRunner().invoke(devices, ["list", "phone", "-q"])
+    assert (told.exit_code, told.exception.__class__) == (5, SystemExit)
+    assert "there is no program /nowhere/adb" in told.output
+    assert "devices.toml" in told.output
+
+
+def test_nothing_is_taken_from_under_a_bench(folder):
+    """The device itself is not asked: it may be busy to its limits."""
+    entry = inventory.add("gone", "ssh:pi@127.0.0.1:1")
+    with only_one(inventory.lock(entry), EdgeError("")):
+        told = CliRunner().invoke(devices, ["clean", "gone", "-q"])
+    assert told.exit_code == 5
+    assert "gone: an edge bench measures there now" in told.output
 
 
 def test_names_are_taken_once_and_unknown_ones_are_told_the_known(folder):

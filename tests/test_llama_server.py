@@ -65,6 +65,15 @@ def test_a_program_that_ends_at_once_is_said(tmp_path: Path) -> None:
         llama_server.load("m.gguf", {**OPTIONS, "server": str(bad)})
 
 
+def test_a_release_finds_the_libraries_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/theirs")
+    program = tmp_path / "llama-server"
+    program.write_text('#!/bin/sh\necho "libraries: $LD_LIBRARY_PATH"\nexit 3\n')
+    program.chmod(0o755)
+    with pytest.raises(WorkerCrash, match=f"libraries: {tmp_path}:/theirs"):
+        llama_server.load("m.gguf", {**OPTIONS, "server": str(program)})
+
+
 # --- on the real thing ------------------------------------------------------------------------------------------------
 
 slow = pytest.mark.slow
@@ -231,7 +240,9 @@ def test_a_device_that_goes_away(model: Path, rows: list[Any]) -> None:
 
 
 @slow
-def test_the_agent_starts_it_and_tells_its_memory(server: str, model: Path, loaded: Any, tmp_path: Path) -> None:
+def test_the_agent_starts_it_and_tells_its_memory_and_time(
+    server: str, model: Path, loaded: Any, tmp_path: Path
+) -> None:
     options = {**OPTIONS, "server": server}
     with (tmp_path / "log").open("wb") as log, python_channel(AGENT, python=sys.executable, log=log, env={}) as channel:
         facts = told(channel, {"do": "load", "runtime": "llama_server", "path": str(model), "options": options})
@@ -246,6 +257,11 @@ def test_the_agent_starts_it_and_tells_its_memory(server: str, model: Path, load
         mine = psutil.Process(channel.pid)
         children = mine.children(recursive=True)
         assert len(children) == 1 and rate["peak_rss_bytes"] >= children[0].memory_info().rss > model.stat().st_size
+        before, own = sum(children[0].cpu_times()[:2]), sum(mine.cpu_times()[:2])
+        channel.send({"id": 1, "do": "run", "rows": [SHORT], "max_tokens": 64})
+        spent = channel.receive(300)["cpu_s"]  # without the warm-up's
+        grown, own = sum(children[0].cpu_times()[:2]) - before, sum(mine.cpu_times()[:2]) - own
+        assert 0.2 * grown < spent <= grown + 0.05 and spent > 3 * own, (spent, grown, own)
         mine.send_signal(signal.SIGKILL)  # the agent alone: the server must not outlive it
         assert not psutil.wait_procs(children, timeout=10)[1]
 

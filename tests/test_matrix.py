@@ -84,7 +84,7 @@ def start(made: dict[str, Path], out: Path, *arguments: str) -> subprocess.Popen
 def journals(out: Path) -> dict[str, list[dict[str, Any]]]:
     """{cell: samples} of what is unfinished."""
     found = {}
-    for file in (out / "local").glob("*.partial") if (out / "local").is_dir() else ():
+    for file in (out / "local").glob("[!.]*.partial") if (out / "local").is_dir() else ():
         lines = [line for line in file.read_text().splitlines() if line.startswith('{"sample"')]
         with contextlib.suppress(ValueError):  # a line that is being written
             found[file.name.removesuffix(".quick.partial")] = [json.loads(line)["sample"] for line in lines]

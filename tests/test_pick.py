@@ -32,6 +32,26 @@ def why(choice: Choice, other: str) -> str:
     return "; ".join(next(c for c in choice.others if c.cell.name == other).why)
 
 
+def test_one_thread_is_not_several(tmp_path: Path) -> None:
+    made = Folder(tmp_path, 20)
+    for threads in (1, 2):
+        made.add("q8_0", threads=threads, samples=made.samples(range(2), 0.1 * threads))
+    found = pick(made)
+    assert found.picked and found.picked.name == "q8_0 (llama_cpp, 1 thread)"
+    assert [c.name for c in found.others] == ["q8_0 (llama_cpp, 2 threads)"]
+
+
+def test_the_laptop_is_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for edge bench: what was measured with --device laptop lies under local."""
+    monkeypatch.setenv("EDGE_CONFIG", str(tmp_path))
+    made = Folder(tmp_path / "bench", 20)
+    made.add("q8_0", "local", samples=made.samples(range(2), 0.1))
+    assert pick(made, "laptop").device == "local" and name(pick(made, "laptop")) == "q8_0"
+    (tmp_path / "devices.toml").write_text('[laptop]\naddress = "ssh:me@thinkpad"\n')
+    with pytest.raises(EdgeError, match="nothing was measured on a device 'laptop'"):
+        pick(made, "laptop")
+
+
 @pytest.fixture
 def three(tmp_path: Path) -> Folder:
     """f16 best and slow, q8_0 hardly worse and faster, q4_0 fastest and much worse."""

@@ -22,6 +22,12 @@ _SHIFTS = (0, 12, -12, 18, -18, 26, -26, 36, -36, 50, -50)  # of a label, up and
 _LARGEST, _SMALLEST = 22, 3.5  # a dot's radius
 
 
+def colours_of(cells: Sequence[Json]) -> dict[str, int]:
+    """A colour for each name, the same wherever it comes up, on every device. Artifacts first: they are what is told apart."""
+    names = [c["name"] for kind in (True, False) for c in cells if (c["kind"] == "quantisation") is kind]
+    return {name: i % COLOURS for i, name in enumerate(dict.fromkeys(names))}
+
+
 @dataclass(frozen=True)
 class Box:
     """A rectangle that is taken: what labels must keep off."""

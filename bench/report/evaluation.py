@@ -8,14 +8,12 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from string import Template
 from typing import Any
 
 from edge.bench import mistakes, stats
 from edge.bench.evaluation import Evaluation, chance, headline
 from edge.bench.metrics import METRICS
-from edge.bench.report.parts import style, tile
+from edge.bench.report.parts import page, tile
 from edge.bench.report.words import UNKNOWN, markup, percent, points, verdict
 from edge.calls import read_calls
 from edge.records import Json
@@ -27,12 +25,12 @@ _DIFFED = 200  # characters of two texts that are compared letter by letter
 
 def render(found: Evaluation) -> str:
     """The whole page."""
-    template = Template(Path(__file__).with_name("evaluation.html").read_text(encoding="utf-8"))
-    return template.substitute(
-        style=style(),
-        name=markup(found.name),
-        created=markup(found.created_at.replace("T", " ").replace("+00:00", " UTC")),
-        headline=markup(" ".join(headline(found)).replace(" %", "\N{NO-BREAK SPACE}%")),
+    return page(
+        "evaluation",
+        command="eval",
+        title=found.name,
+        created=found.created_at,
+        headline=" ".join(headline(found)),
         tiles=_tiles(found),
         metrics=_metrics(found),
         kinds=_kinds(found),

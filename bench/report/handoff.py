@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from string import Template
 from typing import Any
 
+from edge.bench.report.parts import page
 from edge.bench.report.words import figure, markup, megabytes, percent
 from edge.records import Json, write_text
 
@@ -24,13 +24,13 @@ def render(contracts: Sequence[Json]) -> str:
     """The page of one or more folders, made from the same project."""
     first = contracts[0]
     measured = _measured(contracts)
-    template = Template(Path(__file__).with_name("handoff.html").read_text(encoding="utf-8"))
     names = dict.fromkeys(str(c["name"]) for c in contracts)
-    return template.substitute(
-        style=Path(__file__).with_name("style.css").read_text(encoding="utf-8").rstrip(),
-        name=markup(", ".join(names)),
-        created=markup(str(max(c["created_at"] for c in contracts)).replace("T", " ").replace("+00:00", " UTC")),
-        headline=markup(_headline(contracts, measured)),
+    return page(
+        "handoff",
+        command="handoff",
+        title=", ".join(names),
+        created=max(str(c["created_at"]) for c in contracts),
+        headline=_headline(contracts, measured),
         tiles=_tiles(contracts, measured),
         devices=_devices(measured),
         folders="".join(_folder(c) for c in contracts),

@@ -7,8 +7,6 @@ and outside resources should one slip by. The template beside this file holds th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from string import Template
 from typing import Any
 
 from edge.bench import report as reports
@@ -22,10 +20,10 @@ from edge.bench.report.parts import (
     facts,
     failure,
     interval,
+    page,
     raw,
     scrolling,
     side_by_side,
-    style,
     tile,
     with_note,
 )  # fmt: skip
@@ -40,15 +38,15 @@ _SAID, _RAW = 300, 320  # characters that are shown
 
 def render(report: Report) -> str:
     """The whole page. Any report that `build` makes can be drawn, an empty one too."""
-    colours = _colours(report.cells)
-    template = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
-    return template.substitute(
-        style=style(),
-        project=markup(report.project),
-        created=markup(report.created_at.replace("T", " ").replace("+00:00", " UTC")),
-        rows=report.rows,
-        headline=markup(" ".join(reports.headline(report)).replace(" %", "\N{NO-BREAK SPACE}%")),
+    colours = charts.colours_of(report.cells)
+    return page(
+        "page",
+        command="report",
+        title=report.project,
+        created=report.created_at,
+        headline=" ".join(reports.headline(report)),
         tiles=_tiles(report),
+        rows=report.rows,
         table=_table(report, colours),
         scatter=_scatter(report, colours),
         strips=_strips(report, colours),
@@ -60,12 +58,6 @@ def render(report: Report) -> str:
         workload=markup(report.workload),
         baseline=markup(report.baseline),
     )
-
-
-def _colours(cells: Sequence[Json]) -> dict[str, int]:
-    """A colour for each name: the same wherever it comes up. Artifacts first, they are what is told apart."""
-    names = [c["name"] for kind in (True, False) for c in cells if (c["kind"] == "quantisation") is kind]
-    return {name: i % charts.COLOURS for i, name in enumerate(dict.fromkeys(names))}
 
 
 # ---- the top

@@ -182,9 +182,9 @@ def calls_by_row(m: Measurement) -> dict[str, list[float]]:
 
 
 def _load(m: Measurement, kind: str) -> Json:
-    seconds = [load.get("load_s") for load in m.loads if load.get("file_cache") == kind]
-    if not m.loads and m.load_s is not None and (m.file_cache or "warm") == kind:
-        seconds = [m.load_s]
+    """Warm is what is not known to be cold: a phone's file cache can't be asked."""
+    loads = m.loads or [{"load_s": m.load_s, "file_cache": m.file_cache}]
+    seconds = [load.get("load_s") for load in loads if (load.get("file_cache") or "warm") == kind]
     return dataclasses.asdict(stats.median(seconds))
 
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from string import Template
 
 from edge.bench.report import charts, device_charts, matrix
 from edge.bench.report.parts import (
@@ -18,10 +16,10 @@ from edge.bench.report.parts import (
     facts,
     failure,
     interval,
+    page,
     raw,
     scrolling,
     side_by_side,
-    style,
     tile,
     with_note,
 )  # fmt: skip
@@ -35,19 +33,19 @@ _FACTS = ("kind", "model", "cpu", "machine", "cores", "memory_bytes", "os", "fea
 
 def render(report: Report) -> str:
     """The whole page. Any report that `matrix.build` makes can be drawn."""
-    colours = _colours(report.cells)
+    colours = charts.colours_of(report.cells)
     devices = report.data["devices"]
     real = [d for d in devices if not devices[d].get("emulated")]
-    template = Template(Path(__file__).with_name("matrix.html").read_text(encoding="utf-8"))
-    return template.substitute(
-        style=style(),
-        filters=_filters(report),
-        project=markup(report.project),
-        created=markup(report.created_at.replace("T", " ").replace("+00:00", " UTC")),
-        rows=report.rows,
-        headline=markup(" ".join(matrix.headline(report)).replace(" %", "\N{NO-BREAK SPACE}%")),
+    return page(
+        "matrix",
+        command="report",
+        title=report.project,
+        created=report.created_at,
+        headline=" ".join(matrix.headline(report)),
         tiles=_tiles(report, real),
         notes=_notes(report),
+        filters=_filters(report),
+        rows=report.rows,
         devices="".join(_device(report, d, n, colours) for n, d in enumerate(real)),
         emulated=_emulated(report, [d for d in devices if d not in real], colours),
         agreement=_agreement(report),
@@ -56,12 +54,6 @@ def render(report: Report) -> str:
         workload=markup(report.workload),
         baseline=markup(report.baseline or "nothing: no float checkpoint was measured"),
     )
-
-
-def _colours(cells: Sequence[Json]) -> dict[str, int]:
-    """A colour for each name: the same artifact has the same on every device."""
-    names = [c["name"] for kind in (True, False) for c in cells if (c["kind"] == "quantisation") is kind]
-    return {name: i % charts.COLOURS for i, name in enumerate(dict.fromkeys(names))}
 
 
 # ---- the top

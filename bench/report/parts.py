@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from string import Template
 from typing import Any
 
 from edge.bench.report.words import UNKNOWN, figure, markup, megabytes, percent
@@ -19,6 +20,27 @@ _VALUE, _RAW = 160, 320  # characters that are shown
 def style() -> str:
     """The style sheet of all pages."""
     return Path(__file__).with_name("style.css").read_text(encoding="utf-8")
+
+
+def page(
+    name: str, *, command: str, title: str, created: str, headline: str, tiles: str, notes: str = "", **more: object
+) -> str:
+    """A whole page: base.html around what NAME.html has, which are rules of its own and all that comes below the head.
+
+    title, created and headline are text, created as ISO 8601; the others are HTML.
+    """
+    base, own = (Path(__file__).with_name(f"{n}.html").read_text(encoding="utf-8") for n in ("base", name))
+    rules, _, body = own.removeprefix("<style>\n").partition("</style>\n")
+    return Template(base.replace("$rules", rules).replace("$body", body)).substitute(
+        style=style(),
+        command=command,
+        title=markup(title),
+        created=markup(created.replace("T", " ").replace("+00:00", " UTC")),
+        headline=markup(headline.replace(" %", "\N{NO-BREAK SPACE}%")),
+        tiles=tiles,
+        notes=notes,
+        **more,
+    )
 
 
 def tile(name: str, value: str, note: str) -> str:

@@ -30,8 +30,7 @@ def render(report: Report, legend: str = LEGEND) -> Table:
     rows = [_values(cell) for cell in report.cells]
     for i, name in enumerate(COLUMNS):
         width = max([len(r[i]) for r in rows] + [len(line) for line in name.split("\n")])
-        side = "right" if i else "left"
-        table.add_column(name, justify=side, no_wrap=True, min_width=width if i else 4)  # type: ignore[arg-type]
+        table.add_column(name, justify="right" if i else "left", no_wrap=True, min_width=width if i else 4)
     for cell, values in zip(report.cells, rows):
         # Text, never markup: a project may name an artifact [bold].
         texts = [Text(value) for value in values]

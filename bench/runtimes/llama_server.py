@@ -136,6 +136,10 @@ class Model:
         """The server's; None of one on a device, which is asked itself."""
         return self._child.peak_rss_bytes() if self._child else None
 
+    def cpu_s(self) -> Optional[float]:
+        """The server's, likewise, in steps of a hundredth of a second."""
+        return self._child.cpu_s() if self._child else None
+
     def close(self) -> None:
         if self._child:
             self._child.close()
@@ -220,6 +224,8 @@ class _Child:
         self._folder = Path(tempfile.mkdtemp(prefix="edge-"))
         at, self._log = str(self._folder / "s.sock"), self._folder / "log"
         command = [options["server"], *arguments(path, options, at)]
+        # Of a release its own lie beside it.
+        libraries = [str(Path(options["server"]).parent), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
         started = time.monotonic()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -227,7 +233,7 @@ class _Child:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **ENVIRONMENT},
+                env={**os.environ, **ENVIRONMENT, "LD_LIBRARY_PATH": ":".join(libraries)},
             )
         self.close = weakref.finalize(self, _end, self._process, self._folder)
         self.server = _Server(at, self.fault)
@@ -253,6 +259,12 @@ class _Child:
             for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines():
                 if line.startswith("VmHWM:"):
                     return int(line.split()[1]) * 1024
+        return None
+
+    def cpu_s(self) -> Optional[float]:
+        with contextlib.suppress(OSError):
+            told = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+            return (int(told[11]) + int(told[12])) / os.sysconf("SC_CLK_TCK")  # user's and system's
         return None
 
 

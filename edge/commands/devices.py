@@ -5,6 +5,7 @@ Errors are caught by `edge/cli.py`. Library imports stand inside the commands, s
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -175,6 +176,7 @@ def _line(finding: Any) -> str:
 @QUIET
 def clean(names: tuple[str, ...], dry_run: bool, as_json: bool, quiet: bool) -> None:
     """Remove everything of ours from NAMES (default: all but this machine), and say what it was."""
+    from edge import locks
     from edge.console import Console
     from edge.devices import inventory
 
@@ -184,7 +186,14 @@ def clean(names: tuple[str, ...], dry_run: bool, as_json: bool, quiet: bool) -> 
             if entry.kind == "local":
                 continue
             try:
-                with console.task(f"looking through {entry.name}"), inventory.device(entry) as device:
+                busy = DeviceError(
+                    f"{entry.name}: an edge bench measures there now", "wait until it is done, or stop it"
+                )
+                with (
+                    contextlib.nullcontext() if dry_run else locks.only_one(inventory.lock(entry), busy),
+                    console.task(f"looking through {entry.name}"),
+                    inventory.device(entry) as device,
+                ):
                     lying = device.pushed() if dry_run else device.clean()
                 told[entry.name] = {"files": [{"path": path, "bytes": size} for path, size in lying], "error": None}
             except EdgeError as error:
