@@ -80,7 +80,11 @@ _ASK = {
             "{cups} {drink} (please|now|to go)",
             "(can I|could we) (have|get) {cups} {drink}",
             "get {cups} {drink} (going|ready)",
-            "(make|brew) {drink}, {cups} (cups|of them)",
+            "(let's have|bring me|give us) {cups} {drink}",
+            "(start|do) {cups} {drink}[, please]",
+            "I'm (thirsty|dying) for {cups} {drink}",
+            "{cups} {drink} (sounds good|will do|and quick)",
+            "is it too late for {cups} {drink}",
         ],
         [
             "{cups} {drink} would be (nice|lovely|great)",
@@ -90,10 +94,15 @@ _ASK = {
     ),
     "grind": (
         [
-            "grind [me] {grams} (grams|g)[ of beans|of coffee]{fine}",
+            "grind [me] {grams} (grams|g) [of beans|of coffee]{fine}",
             "(I need|give me) {grams} (grams|g) [of] ground [coffee]{fine}",
             "{grams} (grams|g) [of beans] through the grinder{fine}",
             "(put|run) {grams} (grams|g) [of beans] through the (mill|grinder){fine}",
+            "{grams} (grams|g) [of beans|of coffee] ground{fine}",
+            "(weigh out and|please) grind {grams} (grams|g){fine}",
+            "(have|get) {grams} (grams|g) [of coffee] ground{fine}",
+            "the grinder can take {grams} (grams|g){fine}",
+            "I (want|need) {grams} (grams|g) of beans ground{fine}",
         ],
         ["mill {grams} (grams|g) [of beans]{fine}", "let the grinder do {grams} (grams|g){fine}"],
     ),
@@ -104,6 +113,11 @@ _ASK = {
             "(heat|warm) [the water] up to {degrees} [degrees]",
             "I want the (boiler|water) at {degrees} [degrees]",
             "make the water {degrees} degrees [hot]",
+            "(turn|take) the (boiler|water) (up|down) to {degrees} [degrees]",
+            "I (want|need) {degrees} degrees [in the boiler]",
+            "let the (water|boiler) reach {degrees} [degrees]",
+            "get the (boiler|water) to {degrees} [degrees]",
+            "{degrees} degrees[ is right|, please]",
         ],
         ["the boiler should be at {degrees} [degrees]", "{degrees} degrees for the (boiler|water)"],
     ),
@@ -113,6 +127,11 @@ _ASK = {
             "we('re out of| need) beans from {origin}",
             "(buy|order) [some|more] {origin} beans",
             "(order|restock) the {origin} [coffee] beans",
+            "we ran out of {origin} beans",
+            "the beans from {origin} are (gone|finished)",
+            "(add|send for) {origin} beans",
+            "beans from {origin}, please",
+            "I'd like (to try|more of) the beans from {origin}",
         ],
         ["we should stock up on beans from {origin}", "put {origin} beans on the list"],
     ),
@@ -122,11 +141,28 @@ _ASK = {
             "(save|keep) {steps} as [the recipe] {title}",
             "new recipe {title}[, steps|:] {steps}",
             "remember [the recipe] {title}: {steps}",
+            "note [the recipe] {title}: {steps}",
+            "(add|save) {title} to my recipes: {steps}",
+            "for {title} (you|we) {steps}",
+            "the recipe (of|for) {title} is {steps}",
+            "(file|record) {steps} under {title}",
+            "{title} is (easy|simple): {steps}",
+            "the new {title} (takes|needs|is) {steps}",
         ],
         ["write down {title} for me: {steps}", "my new recipe {title} goes {steps}"],
     ),
 }
-_NAMED = [" for {name}", ", name {name}", " with the name {name}", ", write {name} on it", ", it's for {name}"]
+_NAMED = [
+    " for {name}",
+    ", name {name}",
+    " with the name {name}",
+    ", write {name} on it",
+    ", it's for {name}",
+    ", {name} is waiting",
+    ", {name} asked for it",
+    " and call {name}",
+    " under the name {name}",
+]
 _NAMED_HELD = [" and put {name} on the cup", ", {name} will pick it up"]
 _FINE = {
     True: [" finely", ", fine", " and make it fine", ", fine please"],
@@ -149,8 +185,8 @@ _ASTRAY = [
     "translate {title}",
     "is {origin} nice in winter",
 ]
-_STEPS = listed("""grind|tamp|rinse the filter|pour|wait|stir|bloom|steam the milk|add sugar|serve|heat the cup|swirl|
-press|add ice|dust with cocoa|weigh|drain|level the bed|add vanilla|shake|strain|fold in cream|taste|let it drip|
+_STEPS = listed("""grind|tamp|rinse the filter|pour|wait|stir|bloom|steam the milk|add sugar|serve|heat the cup|mix|
+rest|add ice|dust with cocoa|weigh|drain|level the bed|add vanilla|shake|strain|fold in cream|taste|let it drip|
 flush the head|warm the milk|add cinnamon|chill""")
 _DRINKS = {"latte": "lattes", "mocha": "mochas", "flat_white": "flat whites"}  # and how one says several
 
@@ -161,7 +197,10 @@ def tools_source() -> str:
 
 
 def rows(split: str, count: int, seed: int = 0) -> Iterator[Json]:
-    """`count` different rows of "train" or "eval", without a "tools" key: the project's tools apply."""
+    """`count` different rows without a "tools" key: the project's tools apply.
+
+    split: "train"; or with values that training never has "values" (in its phrasings), "phrasings" (in others), "eval" (half each).
+    """
     rng = random.Random(f"{split} {seed}")
     given: set[str] = set()
     while len(given) < count:
@@ -177,8 +216,8 @@ def rows(split: str, count: int, seed: int = 0) -> Iterator[Json]:
 
 
 def _row(rng: random.Random, split: str) -> tuple[str, Json]:
-    held = split == "eval" and rng.random() < 0.5
-    values = Values(rng, "test" if split == "eval" else "train", dt.datetime(2026, 1, 1))
+    held = split == "phrasings" or (split == "eval" and rng.random() < 0.5)
+    values = Values(rng, "train" if split == "train" else "test", dt.datetime(2026, 1, 1))
     if rng.random() < NONE:
         text = _said(rng.choice(_ASTRAY), {k: _value(k, values)[0] for k in ("name", "origin", "title", "cups")}, rng)
         return _tidy(text, rng), {"role": "assistant", "content": REFUSAL["en"]}
