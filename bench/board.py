@@ -63,7 +63,7 @@ def table(states: Sequence[State]) -> Table:
         call = figure(1000 * state.call_s) if state.call_s is not None else UNKNOWN
         rows = f"{state.done}/{state.rows}" if state.rows else UNKNOWN
         made.add_row(
-            *(Text(word) for word in (cell.device, cell.subject.name, cell.settings.runtime, str(cell.settings.threads))),
+            *(Text(word) for word in (cell.device, cell.subject.name, cell.settings.runtime, str(cell.settings.threads or UNKNOWN))),
             rows, percent(state.right), call, Text(state.what, style=_STYLES.get(state.what, "")),
         )  # fmt: skip
     return made

@@ -204,7 +204,8 @@ def _read(
     out: Path,
     console: Console,
 ) -> _Data:
-    declared = _declared(tools_file or (project.tools if project else None), manner, console)
+    file = tools_file or (project.tools if project else None)
+    declared = tools.declared(file, dialects.get(manner.dialect), console.say).tools if file else []
     files = source.expand(map(str, data)) if data else list(project.eval) if project else []
     if not files:
         raise EdgeError("no rows to answer", "name them: --data FILE")
@@ -238,19 +239,6 @@ def _read(
     return _Data(
         out / "workload.jsonl", workload, {row.id: _facts(row, declared, unseen) for row in chosen}, counts, warnings
     )
-
-
-def _declared(file: Path | None, manner: Manner, console: Console) -> list[Tool]:
-    if file is None:
-        return []
-    if file.suffix == ".py":
-        console.say(f"importing {file} (it runs; use JSON for tools that you don't trust)")
-    box = tools.load(file)
-    for finding in tools.check(box, dialects.get(manner.dialect)):
-        console.say(f"{finding.level}: {finding}")
-        if finding.level == "error":
-            raise EdgeError(f"{file}: {finding}", "change the declaration: this model can't be told about it")
-    return box.tools
 
 
 def _refuse_unscorable(chosen: Sequence[Row], rejected: Sequence[Reject], out: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from edge.bench.report.words import UNKNOWN, percent, points, verdict
+from edge.bench.stats import CONFIDENCE
 from edge.records import SCHEMA, Json
 
 
@@ -53,15 +54,21 @@ def headline(found: Evaluation) -> list[str]:
     sentences = []
     for subject in found.subjects:
         exact, difference = subject["metrics"]["exact"], (subject["difference"] or {}).get("exact")
-        share = f"{subject['name']} gets {percent(exact['value'])} % of {exact['n']} rows exactly right"
+        share = f"{subject['name']} gets {percent(exact['value'])} % of {exact['n']} row{'s' * (exact['n'] != 1)} exactly right"
         if not difference:
             sentences.append(f"{share} (95 % interval {percent(exact['low'])} to {percent(exact['high'])}).")
             continue
         by = f"{points(difference['value'])} points, 95 % interval {points(difference['low'])} to {points(difference['high'])}"
-        told = {"gained": "more than the base", "lost": "fewer than the base"}.get(verdict(difference))
+        told = {"gained": "more than the base", "lost": "fewer than the base"}.get(shown(difference))
         sentences.append(f"{share}, {told or 'no difference from the base that these rows can show'} ({by}, "
                          f"p {chance(difference['p'])}).")  # fmt: skip
     return sentences
+
+
+def shown(difference: Json) -> str:
+    """ "gained" or "lost" where the interval and, if there is one, the test say so; of few rows they may disagree."""
+    word, p = verdict(difference), difference["p"]
+    return word if p is None or p < 1 - CONFIDENCE else "none seen"
 
 
 def chance(p: float | None) -> str:

@@ -10,6 +10,8 @@ What lies in the results folder (OUT), and is all that `edge report` reads:
     OUT/DEVICE/NAME.RUNTIME.tN.json         a Measurement with samples (profile quick or full)
     OUT/DEVICE/NAME.RUNTIME.tN.PROFILE.json a Measurement with `rates` alone, no samples (llama-bench, model-card)
     OUT/DEVICE/….partial                    the journal of an unfinished one (bench/journal.py)
+    OUT/DEVICE/NAME.unknown.t0.json         a Measurement with the error of a device that did not answer, where there is none
+                                            of this artifact; it goes when the device is there again
     OUT/DEVICE/….log                        what the runtime printed
     OUT/earlier/DIGEST12/                   the same again, of other rows: moved there when the rows change, and back; what is
                                             of no rows (rates alone) stays
@@ -38,8 +40,8 @@ from typing import Any
 
 from edge import archive, locks, records
 from edge.bench import measure, plan, report, score, stats
-from edge.bench.plan import WORKLOADS, Cell, Plan, Wish
-from edge.bench.room import make_room, write_down
+from edge.bench.plan import UNKNOWN, WORKLOADS, Cell, Plan, Wish
+from edge.bench.room import is_measured, make_room, write_down
 from edge.bench.running import Running, now, unbegun
 from edge.console import Console
 from edge.devices import Lost, Stopped, inventory
@@ -81,7 +83,7 @@ def run(wish: Wish, console: Console, watch: Watch | None = None) -> Outcome:
     Args:
         watch: called with the states of all cells when one of them changes, from any thread.
 
-    Raises: EdgeError for what can't be measured and DeviceError for a device that isn't there, before anything runs;
+    Raises: EdgeError for what can't be measured and DeviceError if no device can be reached, before anything runs;
     KeyboardInterrupt after everything that was measured is kept.
     """
     out = plan.out_of(wish).absolute()
@@ -151,8 +153,9 @@ class _Matrix:
         entry: Json = {"started_at": began, "ended_at": None, "profile": self.plan.profile.name, "failed": None,
                        "devices": list(dict.fromkeys(cell.device for cell in self.states))}  # fmt: skip
         write_down(out, self.plan, self.workload, entry)
+        self._put_down_unreached()
         self.changed()
-        devices = [_Device(name, self) for name in entry["devices"]]
+        devices = [_Device(name, self) for name in entry["devices"] if name not in self.plan.unreached]
         for device in devices:
             device.start()
         try:
@@ -172,6 +175,15 @@ class _Matrix:
         entry.update(ended_at=now(), failed=len(failed))
         write_down(out, self.plan, self.workload, entry)
         return Outcome(self.plan, self._measurements(), failed)
+
+    def _put_down_unreached(self) -> None:
+        """What a device that did not answer was asked for: failed, in the records too where nothing was measured before."""
+        for cell, state in self.states.items():
+            if error := self.plan.unreached.get(cell.device):
+                state.what, state.error = "failed", error.to_json()
+                if not is_measured(self.plan, cell):
+                    facts = {"name": cell.device, "kind": inventory.get(cell.device).kind}
+                    records.save(unbegun(cell, facts, self.workload or "", self.plan, error), self.file(cell))
 
     def changed(self) -> None:
         self._watch(list(self.states.values()))
@@ -241,6 +253,8 @@ class _Device(threading.Thread):
                 tries, waited = tries + 1, waited + wait
 
     def _measure(self, device: Any) -> None:
+        for file in (self._plan.out / self._name).glob(f"*.{UNKNOWN}.t0*.json"):
+            file.unlink()  # it is there again
         if (baseline := self._plan.baseline) and baseline.device == self._name:
             self._baseline(device, baseline)
         profile = self._plan.profile

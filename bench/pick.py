@@ -4,13 +4,21 @@ Of the artifacts that were measured there to their end and keep every limit, the
 difference to it no paired interval shows count as just as good: of these the one with the fastest median call, and where the
 rows can't tell two speeds apart, the smallest file.
 
-A limit is kept when the measured value keeps it. How sure that is comes from drawing the rows anew: the share of draws in
-which p95 and accuracy keep theirs. Memory and size are single figures, so the draws say nothing about them.
+"Not shown to differ" is no order: b may not be shown slower than a, and c, nominally between them, may be. So whoever is
+nominally no better than one that is shown to be worse (or slower) counts as that too. Then each step keeps an upper part of
+one nominal order and drops the rest; there are no cycles, and nothing is picked where another that keeps the limits is
+nominally as often right, as fast and as small, and better in one of these.
+
+A limit is kept when the measured value keeps it. How sure that is comes from draws: the share in which p95 and accuracy keep
+theirs. For p95 the rows are drawn anew. Accuracy is drawn from Beta(right + 1/2, wrong + 1/2), what Jeffreys' prior makes of
+the rows: drawing rows of which all are right would give all right every time, be they three or three hundred. The two are
+drawn independently. Memory and size are single figures, so the draws say nothing about them.
 """
 
 from __future__ import annotations
 
 import math
+import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -28,7 +36,8 @@ from edge.records import Json
 SCHEMA = 1
 CRITERION = (
     "of those that keep every limit the most often right; where the paired 95 % interval shows no difference, the fastest "
-    "median call; where the rows show no difference in that either, the smallest file"
+    "median call; where the rows show no difference in that either, the smallest file; what is nominally no better than one "
+    "that is shown to be worse, or slower, counts as that too"
 )
 _BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _SECONDS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0}
@@ -89,7 +98,7 @@ class Candidate:
     p95_s: stats.Estimate
     out: list[Json] = field(default_factory=list)  # {"limit", "value", "allowed", "by", "words"}
     unfit: str | None = None  # why it can't be considered at all
-    sure: float | None = None  # share of draws that keep p95 and accuracy within their limits
+    sure: float | None = None  # share of draws that keep p95 and accuracy within their limits, see _sureness
     doubts: list[str] = field(default_factory=list)
     beaten: str | None = None
 
@@ -241,23 +250,43 @@ def _share(by: float) -> str:
 
 
 def _sureness(found: Candidate, limits: Limits) -> tuple[float | None, list[str]]:
-    """The share of draws of the rows that keep p95 and accuracy within their limits, and a sentence for each that is close."""
+    """The share of draws that keep p95 and accuracy within their limits, and a sentence for each that is close."""
     if limits.max_p95_s is None and limits.min_accuracy is None:
         return None, []
     assert found.cell.score is not None
-    calls = calls_by_row(found.cell.measurement)
-    rows = [(o.right, calls.get(o.row, [])) for o in found.cell.score.outcomes]
-    p95 = stats.drawn_quantiles([times for _, times in rows], 0.95) if limits.max_p95_s is not None else None
-    slow, poor, kept = 0, 0, 0
-    for n, take in enumerate(stats.resample(len(rows))):
-        tail = p95[n] if p95 else None
-        over = limits.max_p95_s is not None and tail is not None and tail > limits.max_p95_s
-        under = limits.min_accuracy is not None and sum([rows[i][0] for i in take]) < limits.min_accuracy * len(rows)
-        slow, poor, kept = slow + over, poor + under, kept + (not over and not under)
-    doubts = [_doubt("p95", slow, limits.max_p95_s), _doubt("accuracy", poor, limits.min_accuracy)]
+    outcomes, calls = found.cell.score.outcomes, calls_by_row(found.cell.measurement)
+    over, under = [False] * stats.RESAMPLES, [False] * stats.RESAMPLES
+    if limits.max_p95_s is not None:
+        p95 = stats.drawn_quantiles([calls.get(o.row, []) for o in outcomes], 0.95)
+        over = [tail is not None and tail > limits.max_p95_s for tail in p95]
+    if limits.min_accuracy is not None:
+        shares = _drawn_accuracy(found.cell.score.count("right"), len(outcomes))
+        under = [share < limits.min_accuracy for share in shares]
+    doubts = [_doubt("p95", sum(over), limits.max_p95_s), _doubt("accuracy", sum(under), limits.min_accuracy),
+              _wide(found.accuracy, limits.min_accuracy)]  # fmt: skip
     if limits.max_p95_s is not None and found.p95_s.value is not None and found.p95_s.low is None:
-        doubts.append(f"p95 of {len(rows)} rows is hardly more than the slowest call: measure more rows")
+        doubts.append(f"p95 of {len(outcomes)} rows is hardly more than the slowest call: measure more rows")
+    kept = sum(not slow and not poor for slow, poor in zip(over, under))
     return kept / stats.RESAMPLES, [doubt for doubt in doubts if doubt]
+
+
+def _drawn_accuracy(right: int, n: int) -> list[float]:
+    """Shares that `right` of n rows speak for: draws from the posterior of Jeffreys' prior, the same ones every time.
+
+    Brown, Cai and DasGupta 2001, "Interval estimation for a binomial proportion", Statistical Science 16(2):101-133.
+    """
+    dice = random.Random(0)
+    return [dice.betavariate(right + 0.5, n - right + 0.5) for _ in range(stats.RESAMPLES)]
+
+
+def _wide(accuracy: stats.Estimate, limit: float | None) -> str | None:
+    """Where the value keeps the limit, and the lower end of its interval (Wilson's) doesn't."""
+    if limit is None or accuracy.value is None or accuracy.low is None or not accuracy.low < limit <= accuracy.value:
+        return None
+    return (
+        f"accuracy: the 95 % interval of {accuracy.n} row{'s' * (accuracy.n != 1)} begins at {percent(accuracy.low)} %, "
+        f"under {percent(limit)} %: measure more rows"
+    )
 
 
 def _doubt(what: str, broken: int, limit: float | None) -> str | None:
@@ -273,20 +302,35 @@ def _doubt(what: str, broken: int, limit: float | None) -> str | None:
 
 
 def _best(fit: Sequence[Candidate]) -> Candidate | None:
-    """Marks what beats each other one."""
+    """By the rule at the top of this file. Marks what beats each other one."""
     if not fit:
         return None
-    top = max(fit, key=lambda c: (c.accuracy.value or 0.0, -(c.median_s.value or math.inf), -_bytes(c)))
-    as_good = [c for c in fit if c is top or not _worse(top, c)]
-    fastest = min(
-        as_good, key=lambda c: (c.median_s.value if c.median_s.value is not None else math.inf, _bytes(c), c.name)
-    )
-    as_fast = [c for c in as_good if c is fastest or not _slower(fastest, c)]
-    best = min(as_fast, key=lambda c: (_bytes(c), c.median_s.value or math.inf, c.name))
+    top = min(fit, key=lambda c: (_wrong(c), _median(c), _bytes(c), c.name))
+    as_good, worse = _level(fit, top, _worse, _wrong)
+    fastest = min(as_good, key=lambda c: (_median(c), _bytes(c), _wrong(c), c.name))
+    as_fast, slower = _level(as_good, fastest, _slower, _median)
+    best = min(as_fast, key=lambda c: (_bytes(c), _median(c), _wrong(c), c.name))
+    steps = _Steps(top, as_good, worse, fastest, as_fast, slower, best)
     for c in fit:
         if c is not best:
-            c.beaten = _beaten(best, c, top, as_good, as_fast)
+            c.beaten = steps.beaten(c)
     return best
+
+
+Test = Callable[[Candidate, Candidate], bool]
+Value = Callable[[Candidate], float]
+
+
+def _level(
+    among: Sequence[Candidate], first: Candidate, shown: Test, value: Value
+) -> tuple[list[Candidate], Candidate | None]:
+    """Those that are on a level with the first one, which has the least value; and which other one is the first that isn't.
+
+    Out is what is shown to differ from it, and what has no smaller value than such a one. So whoever has no larger value than
+    one that is in is in too.
+    """
+    out = min((c for c in among if c is not first and shown(first, c)), key=value, default=None)
+    return [c for c in among if c is first or out is None or value(c) < value(out)], out
 
 
 def _difference(one: Candidate, other: Candidate) -> stats.Difference:
@@ -299,8 +343,12 @@ def _worse(top: Candidate, other: Candidate) -> bool:
 
 
 def _slower(fastest: Candidate, other: Candidate) -> bool:
-    found = _ratio(fastest, other)
-    return found.low is None or found.low > 1
+    """By the interval; where the rows are too few for one, or there are no times, by the value."""
+    return _longer(_ratio(fastest, other))
+
+
+def _longer(found: stats.Estimate) -> bool:
+    return found.value is None or (found.value if found.low is None else found.low) > 1
 
 
 def _ratio(one: Candidate, other: Candidate) -> stats.Estimate:
@@ -309,24 +357,69 @@ def _ratio(one: Candidate, other: Candidate) -> stats.Estimate:
     return stats.quantile_ratio([a[r] for r in rows], [b[r] for r in rows], 0.5)
 
 
+# What less of is better; what is not known is worst.
+
+
+def _wrong(c: Candidate) -> float:
+    return 1 - (c.accuracy.value or 0.0)
+
+
+def _median(c: Candidate) -> float:
+    return math.inf if c.median_s.value is None else c.median_s.value
+
+
 def _bytes(c: Candidate) -> float:
     size = c.cell.measurement.file_bytes
     return math.inf if size is None else size
 
 
-def _beaten(
-    best: Candidate, c: Candidate, top: Candidate, as_good: Sequence[Candidate], as_fast: Sequence[Candidate]
-) -> str:
-    if c not in as_good:
-        d = _difference(top, c)
-        return f"beaten by {top.name}: right calls {points(d.value)} points to it, 95 % interval {points(d.low)} to {points(d.high)}"
-    d = _difference(best, c)
-    half = 0.0 if d.low is None or d.high is None else (d.high - d.low) / 2
-    alike = f"no difference seen in right calls (±{100 * half:.1f} points over {d.n} rows)"
-    times = _ratio(best, c)
-    if c not in as_fast:
-        return f"beaten by {best.name}: {alike}, and its median call takes {_times(times)} as long"
-    return f"beaten by {best.name}: {alike} nor in speed, and it is {_size_words(best, c)}"
+@dataclass(frozen=True)
+class _Steps:
+    """How it was chosen, for the reasons."""
+
+    top: Candidate
+    as_good: Sequence[Candidate]
+    worse: Candidate | None  # of those that are shown to be worse, the most often right
+    fastest: Candidate
+    as_fast: Sequence[Candidate]
+    slower: Candidate | None  # of those that are shown to be slower, the fastest
+    best: Candidate
+
+    def beaten(self, c: Candidate) -> str:
+        """Why it was not chosen: the step at which it fell out, and whom it fell out against."""
+        if not _among(c, self.as_good):
+            return f"beaten by {self.top.name}: {self._poor(c)}"
+        if not _among(c, self.as_fast):
+            return f"beaten by {self.fastest.name}: {self._alike(c, self.fastest)}, and {self._slow(c)}"
+        of = "" if self.fastest is c or self.fastest is self.best else f" from {self.fastest.name}"
+        alike = f"{self._alike(c, self.best)}, none in speed{of}"
+        return f"beaten by {self.best.name}: {alike}, and it is {_size_words(self.best, c)}"
+
+    def _poor(self, c: Candidate) -> str:
+        d = _difference(self.top, c)
+        told = f"right calls {points(d.value)} points to it, 95 % interval {points(d.low)} to {points(d.high)}"
+        if self.worse is None or _worse(self.top, c):
+            return told
+        return f"{told}, and {self.worse.name}, right no less often, is shown to be worse"
+
+    def _alike(self, c: Candidate, by: Candidate) -> str:
+        """All that are left are as good as the top one as far as the rows tell, which of two of them need not be true."""
+        d, of = _difference(by, c), ""
+        if verdict(asdict(d)) in ("gained", "lost"):
+            d, of = _difference(self.top, c), f" of either from {self.top.name}"
+        half = 0.0 if d.low is None or d.high is None else (d.high - d.low) / 2
+        return f"no difference{of} seen in right calls (±{100 * half:.1f} points over {d.n} rows)"
+
+    def _slow(self, c: Candidate) -> str:
+        found = _ratio(self.fastest, c)
+        told = f"its median call takes {_times(found)} as long"
+        if self.slower is None or _longer(found):
+            return told
+        return f"{told}, and {self.slower.name}, nominally no slower than it, is shown to be slower"
+
+
+def _among(c: Candidate, those: Sequence[Candidate]) -> bool:
+    return any(c is one for one in those)
 
 
 def _times(ratio: stats.Estimate) -> str:
@@ -335,7 +428,7 @@ def _times(ratio: stats.Estimate) -> str:
     bounds = (
         f" (95 % interval {ratio.low:.2f} to {ratio.high:.2f})"
         if ratio.low is not None and ratio.high is not None
-        else ""
+        else " (too few rows for an interval)"
     )
     return f"{ratio.value:.2f} times{bounds}"
 
@@ -343,7 +436,7 @@ def _times(ratio: stats.Estimate) -> str:
 def _size_words(best: Candidate, c: Candidate) -> str:
     mine, theirs = _bytes(best), _bytes(c)
     if mine == theirs:
-        return "of the same size"
+        return "of the same size, and nominally no faster"
     return f"larger: {megabytes(theirs)} MB to {megabytes(mine)}" if math.isfinite(theirs) else "of unknown size"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -21,7 +22,7 @@ from edge.console import Console
 from edge.devices import inventory
 from edge.devices.inventory import Entry
 from edge.dialects import Tool
-from edge.errors import EdgeError
+from edge.errors import DeviceError, EdgeError
 from edge.export import families, inspect, job, lint
 from edge.export.inspect.found import Found
 from edge.project import Project
@@ -34,6 +35,7 @@ from edge.train.readers import Reject, Row
 SCHEMA = 1  # of the results folder
 LOCAL = "local"
 REFERENCE = "transformers"  # runs the float checkpoint
+UNKNOWN = "unknown"  # the runtime of a cell whose device did not say what it can run
 CONTEXT, MAX_TOKENS, STEP = 1024, 128, 256
 SLOW_STALL_S = (
     1200.0  # emulated: a prompt of 600 tokens took two minutes on a busy machine, and the warm-up feeds one, too
@@ -80,6 +82,8 @@ class Cell:
         return f"{self.subject.name}.{self.settings.runtime}.t{self.settings.threads}"
 
     def __str__(self) -> str:
+        if self.settings.runtime == UNKNOWN:
+            return f"{self.device}: {self.subject.name}"
         threads = f"{self.settings.threads} thread{'s' if self.settings.threads > 1 else ''}"
         return f"{self.device}: {self.subject.name} ({self.settings.runtime}, {threads})"
 
@@ -87,7 +91,8 @@ class Cell:
 @dataclass(frozen=True)
 class Plan:
     """workload: the lines of its file. artifacts: by subject name. left_out: {"file", "device", "why"} of what one device
-    can't run and another one does."""
+    can't run and another one does. unreached: devices that did not answer, of whose cells runtime and threads are unknown.
+    """
 
     out: Path
     profile: Profile
@@ -100,6 +105,7 @@ class Plan:
     cells: list[Cell]
     baseline: Cell | None
     left_out: list[Json] = field(default_factory=list)
+    unreached: dict[str, DeviceError] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -116,13 +122,13 @@ def out_of(wish: Wish) -> Path:
 def make(wish: Wish, console: Console) -> Plan:
     """Look at everything that was named. Nothing is measured, and nothing is written.
 
-    Raises: EdgeError for what can't be measured, DeviceError for a device that can't be reached.
+    Raises: EdgeError for what can't be measured, DeviceError if none of the devices can be reached.
     """
     profile = profiles.get(wish.profile)
     project, out = _project(wish), out_of(wish)
     refuse_newer(out)
     entries = list(dict.fromkeys(map(_entry, wish.devices)))
-    found = [_artifact(path) for path in _files(wish, project)]
+    found = [_artifact(path) for path in _files(wish, project, console)]
     dialect = _dialect(found, project)
     sources = {a.checkpoint: _checkpoint(a, wish, project) for a, _ in found}
     checkpoint = _one_checkpoint(sources, wish, console)
@@ -134,7 +140,7 @@ def make(wish: Wish, console: Console) -> Plan:
     context = _context(artifacts, looks, given, workload, sources, manner, max_tokens, project, console)
     settings = Settings("", 0, context, max_tokens, dialects.get(dialect).STOP)
     named = {name: _subject(name, a, sources[a.checkpoint]) for name, a in artifacts.items()}
-    cells, left_out = _cells(named, entries, wish, profile, project, settings, console)
+    cells, left_out, unreached = _cells(named, entries, wish, profile, project, settings, console)
     here = next((entry for entry in entries if entry.kind == LOCAL), inventory.get(LOCAL))
     return Plan(
         out=out,
@@ -148,6 +154,7 @@ def make(wish: Wish, console: Console) -> Plan:
         cells=cells,
         baseline=_baseline(checkpoint, here, wish, profile, settings, artifacts, console),
         left_out=left_out,
+        unreached=unreached,
     )
 
 
@@ -185,24 +192,60 @@ def _entry(name: str) -> Entry:
 # --- artifacts --------------------------------------------------------------------------------------------------------
 
 
-def _files(wish: Wish, project: Project | None) -> list[Path]:
-    given = list(wish.files)
+def _files(wish: Wish, project: Project | None, console: Console) -> list[Path]:
+    given = [path for path in wish.files if not job.is_manifest(path)]
+    if wish.files and not given:
+        first = wish.files[0]
+        raise EdgeError(f"{first}: a manifest, not an artifact", f"name the file: edge bench {first.with_suffix('')}")
+    for path in given:
+        if path.name == "edge.toml" or (path / "edge.toml").is_file():
+            folder = path.parent if path.name == "edge.toml" else path
+            raise EdgeError(
+                f"{path}: a project, not an artifact", f"its artifacts are measured by: edge bench -p {folder}"
+            )
     if not given and project:
-        folder = project.build / "artifacts"
-        there = [f for f in sorted(folder.glob("*")) if f.suffix != ".refused"]
-        given = [f for f in there if f.with_name(f"{f.name}.json").is_file()]
+        given = _exported(project, console)
+        if not given:
+            named = f" {wish.project}" if wish.project else ""
+            raise EdgeError(
+                f"{project.build / 'artifacts'}: nothing exported yet",
+                f"make its artifacts: edge run{named}, or edge export all CHECKPOINT; or name others: edge bench FILE",
+            )
     if not given:
         raise EdgeError(
-            "nothing to measure", "name artifacts, or run it where an edge.toml and its build/artifacts are"
+            "nothing to measure",
+            "name artifacts, such as: edge bench model.gguf; or a project, a folder with an edge.toml: edge bench -p FOLDER",
         )
     return list(dict.fromkeys(path.resolve() for path in given))
+
+
+def _exported(project: Project, console: Console) -> list[Path]:
+    """What the project has with a manifest. A TFLite that lies there only because a bundle carries it is left out: nobody
+    asked for it, and so none was proven."""
+    there = [f for f in sorted((project.build / "artifacts").glob("*")) if f.suffix != ".refused"]
+    found = [f for f in there if job.manifest_of(f).is_file()]
+    told: dict[Path, Artifact] = {}
+    for file in found:
+        with contextlib.suppress(EdgeError):  # a manifest that can't be read tells nothing
+            told[file] = records.load(Artifact, job.manifest_of(file))
+    carried = {(a.checkpoint, a.quantisation): f for f, a in told.items() if a.format in ("litertlm", "task")}
+    for file, a in told.items():
+        bundle = carried.get((a.checkpoint, a.quantisation))
+        if a.format == "tflite" and bundle and a.proof is None and "tflite" not in project.export:
+            console.say(f"left out: {file.name}, which {bundle.name} carries; name it to measure it as well")
+            found.remove(file)
+    return found
 
 
 def _artifact(path: Path) -> tuple[Artifact, Found]:
     """By the manifest beside it, else by what is in it. Raises EdgeError for what is no whole artifact."""
     found = inspect.read(path)
     if found.format not in READS or (found.format == "onnx" and not path.is_dir()):
-        what = "a lone .onnx file, without tokenizer and stop tokens" if found.format == "onnx" else f"a {found.format}"
+        what = (
+            "a lone .onnx file, without tokenizer and stop tokens"
+            if found.format == "onnx"
+            else f"{'an' if found.format == 'adapter' else 'a'} {found.format}"
+        )
         raise EdgeError(f"{path}: {what}: no runtime reads it", f"artifacts are measured: {', '.join(READS)}")
     digest = records.digest_path(path)
     if found.manifest and not found.manifest.error:
@@ -370,7 +413,8 @@ def _rows(
     )
     if not profile.answers and not wish.data and not project:
         return [], manner, []
-    declared = _declared(wish.tools or (project.tools if project else None), manner, console)
+    file = wish.tools or (project.tools if project else None)
+    declared = tools.declared(file, dialects.get(manner.dialect), console.say).tools if file else []
     files = source.expand(map(str, wish.data)) if wish.data else list(project.eval) if project else []
     if not files:
         raise EdgeError("no rows to answer", "name them: --data FILE, with --tools FILE for rows without their own")
@@ -385,19 +429,6 @@ def _rows(
         _refuse_unscorable(chosen, rejected)
     rows.say_renderer(manner, console)
     return chosen, manner, declared
-
-
-def _declared(file: Path | None, manner: Manner, console: Console) -> list[Tool]:
-    if file is None:
-        return []
-    if file.suffix == ".py":
-        console.say(f"importing {file} (it runs; use JSON for tools that you don't trust)")
-    box = tools.load(file)
-    for finding in tools.check(box, dialects.get(manner.dialect)):
-        console.say(f"{finding.level}: {finding}")
-        if finding.level == "error":
-            raise EdgeError(f"{file}: {finding}", "change the declaration: this model can't be told about it")
-    return box.tools
 
 
 def _refuse_unscorable(chosen: Sequence[Row], rejected: Sequence[Reject]) -> None:
@@ -471,40 +502,72 @@ def _cells(
     project: Project | None,
     settings: Settings,
     console: Console,
-) -> tuple[list[Cell], list[Json]]:
+) -> tuple[list[Cell], list[Json], dict[str, DeviceError]]:
     """Every artifact on every device with every runtime that was named, or else the best one there.
 
-    What one device can't run and another can is left out there, and said. Raises EdgeError for an artifact that none can
-    run, a device that can run none, and for a runtime that was named and can't be had.
+    What one device can't run and another can is left out there, and said. A device that can't be reached keeps nothing back
+    of the others: its cells are of an unknown runtime. Raises EdgeError for an artifact that none can run, a device that can
+    run none, and for a runtime that was named and can't be had; DeviceError if no device can be reached.
     """
     cells: list[Cell] = []
     lacking: list[Json] = []
+    unreached: dict[str, DeviceError] = {}
     for entry in entries:
-        with inventory.device(entry) as device:
-            facts = device.facts()
-            counts = _threads(wish, profile, project, entry.kind, facts)
-            stall_s = wish.stall_s or (SLOW_STALL_S if facts.get("emulated") else settings.stall_s)
-            for name, subject in named.items():
-                chosen, why = _runtimes(subject, device, wish.runtimes)
-                if not chosen:
-                    lacking.append({"file": str(subject.path), "name": name, "device": entry.name, "why": why})
-                cells += [
-                    Cell(
-                        subject, dataclasses.replace(settings, runtime=runtime, threads=n, stall_s=stall_s), entry.name
-                    )
-                    for runtime in chosen
-                    for n in counts
-                ]
+        try:
+            able, lacks = _cells_of(entry, named, wish, profile, project, settings, console)
+        except DeviceError as error:
+            unreached[entry.name] = error
+            continue
+        cells += able
+        lacking += lacks
+    if len(unreached) == len(entries):
+        raise next(iter(unreached.values()))
+    for name, why_not in unreached.items():
+        console.say(f"warning: nothing is measured on {name}: {why_not.message}")
     for lack in lacking:
         others = [cell for cell in cells if cell.subject.name == lack["name"]]
         message = f"{lack['file']}: can't be measured on {lack['device']}: {lack['why']}"
-        if not others:
+        if not others and not unreached:
             raise EdgeError(message, f"{named[lack['name']].format} is read by {_readers(named[lack['name']].format)}")
-        if wish.runtimes or not any(cell.device == lack["device"] for cell in cells):
+        if others and (wish.runtimes or not any(cell.device == lack["device"] for cell in cells)):
             raise EdgeError(
                 message, "which can: " + ", ".join(dict.fromkeys(f"{c.device} ({c.settings.runtime})" for c in others))
             )
         console.say(f"warning: {lack['name']} is left out on {lack['device']}: {lack['why']}")
+    unknown = dataclasses.replace(settings, runtime=UNKNOWN)
+    return (
+        [*cells, *(Cell(subject, unknown, name) for name in unreached for subject in named.values())],
+        lacking,
+        unreached,
+    )
+
+
+def _cells_of(
+    entry: Entry,
+    named: dict[str, Subject],
+    wish: Wish,
+    profile: Profile,
+    project: Project | None,
+    settings: Settings,
+    console: Console,
+) -> tuple[list[Cell], list[Json]]:
+    """Of one device: its cells, and what it can't run. Raises DeviceError if it can't be reached."""
+    cells: list[Cell] = []
+    lacking: list[Json] = []
+    asking = contextlib.nullcontext() if entry.kind == LOCAL else console.task(f"asking {entry.name}")
+    with asking, inventory.device(entry) as device:
+        facts = device.facts()
+        counts = _threads(wish, profile, project, entry.kind, facts)
+        stall_s = wish.stall_s or (SLOW_STALL_S if facts.get("emulated") else settings.stall_s)
+        for name, subject in named.items():
+            chosen, why = _runtimes(subject, device, wish.runtimes)
+            if not chosen:
+                lacking.append({"file": str(subject.path), "name": name, "device": entry.name, "why": why})
+            cells += [
+                Cell(subject, dataclasses.replace(settings, runtime=runtime, threads=n, stall_s=stall_s), entry.name)
+                for runtime in chosen
+                for n in counts
+            ]
     return cells, lacking
 
 

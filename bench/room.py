@@ -8,9 +8,9 @@ from pathlib import Path
 
 from edge import records
 from edge.bench import profiles
-from edge.bench.plan import BENCH, EARLIER, SCHEMA, WORKLOADS, Plan
+from edge.bench.plan import BENCH, EARLIER, SCHEMA, UNKNOWN, WORKLOADS, Cell, Plan
 from edge.errors import EdgeError
-from edge.records import Json
+from edge.records import Json, Measurement
 
 _RATES_ALONE = tuple(
     f".{p.name}.{end}" for p in profiles.PROFILES.values() if not p.answers for end in ("json", "partial")
@@ -66,6 +66,17 @@ def _is_measured(file: Path) -> bool:
     with contextlib.suppress(EdgeError):
         told = records.read_json(file)
         return isinstance(told, dict) and {"subject", "workload", "runtime"} <= set(told)
+    return False
+
+
+def is_measured(plan: Plan, cell: Cell) -> bool:
+    """Whether there is a record of this artifact on this device, in whatever runtime, of rows or rates as is planned."""
+    for file in (plan.out / cell.device).glob("*.json"):
+        if f".{UNKNOWN}.t0." in file.name or file.name.endswith(_RATES_ALONE) is plan.profile.answers:
+            continue
+        with contextlib.suppress(EdgeError):
+            if records.load(Measurement, file).subject == cell.subject.digest:
+                return True
     return False
 
 

@@ -292,7 +292,7 @@ def unbegun(cell: Cell, facts: Json, workload: str, plan: Plan, error: EdgeError
         runtime_version=None,
         device=facts,
         workload=workload,
-        threads=cell.settings.threads,
+        threads=cell.settings.threads or None,
         file_bytes=plan.artifacts[cell.subject.name].bytes,
         settings=dataclasses.asdict(cell.settings),
         started_at=now(),

@@ -111,7 +111,11 @@ def add(name: str, address: str, **options: str | None) -> Entry:
     entry = _entry(name, values, lambda key: f"{name!r}")
     with _locked(file):
         text = _text(file)
-        if name == "local" or name in _parse(file, text):
+        if name == "local":
+            raise EdgeError(
+                "there is a device 'local' already: this machine", f"another name: edge devices add NAME {address}"
+            )
+        if name in _parse(file, text):
             raise EdgeError(f"there is a device {name!r} already", f"another name, or: edge devices remove {name}")
         lines = "".join(f"{key} = {_quoted(value)}\n" for key, value in values.items())
         new = f"{text.rstrip()}\n\n[{name}]\n{lines}".lstrip()

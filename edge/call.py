@@ -3,7 +3,7 @@
     from edge import call
     target = call.find("build/artifacts/app-q8_0.gguf")
     with call.Session(target, console) as session:
-        turn = session.ask([{"role": "user", "content": "turn on the light in the hall"}], tools)
+        turn = session.ask([{"role": "user", "content": "two lattes, please"}], tools)
         turn.calls, turn.problems
 
 The prompt is what training wrote (or what the project's `renderer` writes), the runtime is the one that measures the

@@ -7,38 +7,57 @@ Library imports stand inside the commands, so that `edge --help` is quick.
 
 from __future__ import annotations
 
-import io
-import json
 import sys
-from collections.abc import Iterable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import click
+try:
+    import errno
+    import functools
+    import io
+    import json
+    from collections.abc import Iterable
+    from pathlib import Path
+    from typing import TYPE_CHECKING, Any
 
-from edge import __version__
-from edge.commands import artifacts
-from edge.commands.bench import bench
-from edge.commands.call import call
-from edge.commands.data import data
-from edge.commands.devices import devices
-from edge.commands.eval import eval_
-from edge.commands.export import export
-from edge.commands.handoff import handoff
-from edge.commands.hub import push
-from edge.commands.options import AS_JSON, DIALECT, FOLDER, QUIET
-from edge.commands.pick import pick
-from edge.commands.prompt import prompt
-from edge.commands.report import report
-from edge.commands.runners import runners
-from edge.commands.serve import serve
-from edge.commands.tiny import tiny
-from edge.commands.train import merge, train
-from edge.errors import EdgeError
+    import click
+
+    from edge import __version__
+    from edge.commands import artifacts
+    from edge.commands.bench import bench
+    from edge.commands.call import call
+    from edge.commands.data import data
+    from edge.commands.devices import devices
+    from edge.commands.eval import eval_
+    from edge.commands.export import export
+    from edge.commands.handoff import handoff
+    from edge.commands.hub import push
+    from edge.commands.options import AS_JSON, DIALECT, FOLDER, QUIET
+    from edge.commands.pick import pick
+    from edge.commands.prompt import prompt
+    from edge.commands.report import report
+    from edge.commands.runners import runners
+    from edge.commands.serve import serve
+    from edge.commands.tiny import tiny
+    from edge.commands.train import merge, train
+    from edge.errors import EdgeError
+except KeyboardInterrupt:  # so early that no command is there to say more
+    print("edge: interrupted", file=sys.stderr)
+    sys.exit(130)
 
 if TYPE_CHECKING:
     from edge.pipeline import Outcome
     from edge.records import Report
+
+
+_RIGHTS = "change the rights there, or name another place"
+_REMEDIES = {
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EROFS: "nothing can be written there: name another place",
+    errno.ENOSPC: "free some space, or name another place; EDGE_CACHE puts environments elsewhere",
+    errno.ENOENT: "check the path",
+    errno.EISDIR: "name a file",
+    errno.ENOTDIR: "name a folder, and check what is before it in the path",
+}
 
 
 class Group(click.Group):
@@ -60,7 +79,9 @@ class Group(click.Group):
         except OSError as error:
             name = f"{error.filename}: " if error.filename else ""
             click.echo(f"edge: {name}{error.strerror or error}", err=True)
-            raise click.exceptions.Exit(3 if error.errno == 28 else 2) from None  # 28: no space left
+            if error.errno in _REMEDIES:
+                click.echo(f"      {_REMEDIES[error.errno]}", err=True)
+            raise click.exceptions.Exit(3 if error.errno == errno.ENOSPC else 2) from None
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -74,7 +95,7 @@ def main() -> None:
     edge data check rows.jsonl --tools tools.py
     edge train app --preset korean-lora && edge eval app
     edge export all CHECKPOINT
-    edge call "turn on the light in the hall" --artifact build/artifacts/app-q8_0.gguf
+    edge call "two lattes, please" --artifact build/artifacts/app-q8_0.gguf
     edge devices add pi5 ssh:pi@raspberrypi.local && edge bench build/artifacts/* --device local --device pi5
     edge report && edge pick --device pi5 --min-accuracy 0.9
     edge handoff flutter build/artifacts/app_q8_ekv1024.litertlm
@@ -123,9 +144,13 @@ def run(project: Path, wait: bool, as_json: bool, quiet: bool) -> None:
     from edge import pipeline
     from edge import project as projects
     from edge.console import Console
+    from edge.train import presets
 
+    loaded = projects.load(project)
     with Console(quiet) as console:
-        outcome = pipeline.run(projects.load(project), console, wait, None if as_json else _early)
+        for line in presets.differing(loaded.tuning):
+            console.say(line)
+        outcome = pipeline.run(loaded, console, wait, None if as_json else _early)
     _show(outcome, as_json)
 
 
@@ -202,9 +227,7 @@ def tools(file: Path, dialect: str, as_json: bool) -> None:
     from edge import dialects
     from edge import tools as declarations
 
-    if file.suffix == ".py":
-        click.echo(f"importing {file} (it runs; use JSON for tools that you don't trust)", err=True)
-    box = declarations.load(file)
+    box = declarations.load(file, functools.partial(click.echo, err=True))
     findings = declarations.check(box, dialects.get(dialect))
     if as_json:
         click.echo(
@@ -245,7 +268,7 @@ def render(file: Any, dialect: str) -> None:
     """
     from edge import callrows, dialects
 
-    _lines(callrows.render(file, dialects.get(dialect)))
+    _lines(callrows.render(file, dialects.get(dialect), file.name))
 
 
 @calls.command()
@@ -259,7 +282,7 @@ def parse(file: Any, dialect: str) -> None:
     """
     from edge import callrows, dialects
 
-    _lines(callrows.parse(file, dialects.get(dialect)))
+    _lines(callrows.parse(file, dialects.get(dialect), file.name))
 
 
 @calls.command()
@@ -276,7 +299,7 @@ def score(file: Any, rule: str | None) -> None:
     """
     from edge import callrows
 
-    _lines(callrows.score(file, rule))
+    _lines(callrows.score(file, rule, file.name))
 
 
 def _lines(results: Iterable[dict[str, Any]]) -> None:
@@ -305,20 +328,23 @@ def env() -> None:
 
 @env.command("list")
 @AS_JSON
-def env_list(as_json: bool) -> None:
+@QUIET
+def env_list(as_json: bool, quiet: bool) -> None:
     """Which there are, for what, whether they are built, and how large they are."""
     from edge import machine
+    from edge.console import Console
 
-    found = machine.environments_here()
+    with Console(quiet) as console:
+        found = machine.environments_here(console)
     if as_json:
         click.echo(json.dumps(found))
         return
     for it in found:
         click.echo(
-            f"{it['name']:<12} {it['state']:<10} {it['megabytes'] or 0:>6.0f} MB  for {', '.join(it['scripts']) or '-'}"
+            f"{it['name']:<13} {it['state']:<10} {it['megabytes'] or 0:>6.0f} MB  for {', '.join(it['scripts']) or '-'}"
         )
         if it["needs"]:
-            click.echo(f"{'':<12} needs {it['needs']}")
+            click.echo(f"{'':<13} needs {it['needs']}")
 
 
 @env.command("build")
@@ -326,24 +352,32 @@ def env_list(as_json: bool) -> None:
 @AS_JSON
 @QUIET
 def env_build(names: tuple[str, ...], as_json: bool, quiet: bool) -> None:
-    """Build environments now (all, or those of the workers and runtimes NAMES)."""
-    from edge import environments
+    """Build environments now: NAMES as `edge env list` has them, or of workers and runtimes.
+
+    Without NAMES those that tuning, exporting and measuring on this machine take; what runners, adb and the benchmarks of
+    our own claims take is built when it is needed.
+    """
+    from edge import environments, machine
     from edge.console import Console
 
-    scripts = [environments.script(n) for n in names] or environments.scripts()
+    wanted = [machine.named(n) for n in names] or environments.scripts()
     with Console(quiet) as console:
-        built = environments.build_all(scripts, console)
+        built = environments.build_all(wanted, console)
     _print_lines([f"{spec.name}: {environment.python}" for spec, environment in built], as_json)
 
 
 @env.command("clean")
 @click.option("--all", "everything", is_flag=True, help="Also those in use by this version of edge.")
 @AS_JSON
-def env_clean(everything: bool, as_json: bool) -> None:
+@QUIET
+def env_clean(everything: bool, as_json: bool, quiet: bool) -> None:
     """Delete environments that nothing here uses any more (other pins, half-built)."""
     from edge import machine
+    from edge.console import Console
 
-    _print_lines([f"removed {name}" for name in machine.clean(everything)], as_json)
+    with Console(quiet) as console:
+        removed = machine.clean(everything, console)
+    _print_lines([f"removed {name}" for name in removed], as_json)
 
 
 @main.command()

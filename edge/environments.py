@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,6 +60,7 @@ MARKER = "edge-environment.json"
 _BLOCK = re.compile(r"^# /// script\n((?:#(?: .*)?\n)+)# ///$", re.MULTILINE)
 _FOLDERS = ("train/workers", "export/workers", "bench/runtimes")  # where scripts with environments live
 _SERVE = "serve"  # and in the package itself
+_SELDOM = ("devices", "bench/suites")  # scripts whose environments few need: built when they are, or by their names
 
 
 @dataclass(frozen=True)
@@ -147,9 +149,23 @@ def spec(script: Path) -> Spec:
 
 def scripts() -> list[Path]:
     """Every script that has an environment of its own: workers and runtimes."""
+    package, root = _places()
+    return _with_blocks([*(root / folder for folder in _FOLDERS), package / _SERVE])
+
+
+def seldom() -> list[Path]:
+    """The scripts of devices and of the benchmarks of our own claims that have an environment."""
+    _, root = _places()
+    return _with_blocks([root / folder for folder in _SELDOM])
+
+
+def _places() -> tuple[Path, Path]:
+    """The package, and where train/ and the other parts lie."""
     package = Path(edge.__file__).resolve().parent
-    root = package if (package / "train").is_dir() else package.parent
-    folders = [*(root / folder for folder in _FOLDERS), package / _SERVE]
+    return package, package if (package / "train").is_dir() else package.parent
+
+
+def _with_blocks(folders: list[Path]) -> list[Path]:
     found = [f for folder in folders for f in sorted(folder.glob("*.py"))]
     return [f for f in found if _BLOCK.search(f.read_text(encoding="utf-8"))]
 
@@ -229,10 +245,10 @@ class Builder:
         _CLOSED.clear()
 
 
-def build_all(scripts: list[Path], console: Console) -> list[tuple[Spec, Environment]]:
-    """Build these scripts' environments side by side; what this machine lacks for one is said and passed over."""
+def build_all(wanted: Iterable[Path | Spec], console: Console) -> list[tuple[Spec, Environment]]:
+    """Build these (scripts') environments side by side; what this machine lacks for one is said and passed over."""
     builder = Builder(console)
-    specs = list({it.key: it for it in map(spec, scripts)}.values())
+    specs = list({it.key: it for it in (w if isinstance(w, Spec) else spec(w) for w in wanted)}.values())
     for it in specs:
         lack = missing(it)
         if lack:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from pathlib import Path
 import psutil
 
 from edge import environments
+from edge.console import Console
+from edge.environments import Spec
 from edge.errors import EdgeError, MissingError
 from edge.records import Json
 
@@ -41,35 +44,57 @@ def doctor() -> list[Check]:
         Check("C++ compiler", bool(cxx), cxx or "none", "llama.cpp: K quantisations, its runtime (else: a prebuilt one)",
               "Debian: apt install g++; macOS: xcode-select --install"),
         _gpu(),
-        _program("ssh", "measuring on a Raspberry Pi (to come)", "Debian: apt install openssh-client"),
-        _program("adb", "measuring on a phone (to come)", "Debian: apt install adb"),
+        _program("ssh", "measuring on a Raspberry Pi", "Debian: apt install openssh-client"),
+        _program("adb", "measuring on a phone", "Debian: apt install adb"),
         _login(),
     ]  # fmt: skip
 
 
-def environments_here() -> list[Json]:
-    """Every environment that the scripts ask for, and those in the cache that nothing asks for any more."""
+def specs() -> list[tuple[str, Spec]]:
+    """Who asks for which environment: each script by its name, and those who need a program rather than a script's packages."""
+    from edge.bench.suites import agreement
+    from edge.devices import runners
+
+    found = [(s.stem, environments.spec(s)) for s in [*environments.scripts(), *environments.seldom()]]
+    return [*found, ("runners", runners.ZIG), ("agreement", agreement.LITERT_CLI)]
+
+
+def named(name: str) -> Spec:
+    """The environment of this name, or the one of this worker or runtime. Raises EdgeError naming those that there are."""
+    known = specs()
+    for script, it in known:
+        if name in (script, it.name):
+            return it
+    names = dict.fromkeys([*(it.name for _, it in known), *(script for script, _ in known)])
+    raise EdgeError(f"no environment, worker or runtime {name!r}", f"there are: {', '.join(names)}")
+
+
+def environments_here(console: Console | None = None) -> list[Json]:
+    """Every environment that something asks for, and those in the cache that nothing asks for any more."""
     wanted: dict[str, Json] = {}
-    for script in environments.scripts():
-        it = environments.spec(script)
+    for script, it in specs():
         state = "built" if environments.read(it) else "half-built" if it.folder.exists() else "not built"
         entry = wanted.setdefault(it.folder.name, {
-            "name": it.name, "state": state, "megabytes": _megabytes(it.folder), "scripts": [], "needs": environments.missing(it),
+            "name": it.name, "state": state, "megabytes": None, "scripts": [], "needs": environments.missing(it),
             "path": str(it.folder),
         })  # fmt: skip
-        entry["scripts"].append(script.stem)
+        entry["scripts"].append(script)
     found = list(wanted.values())
     for folder in _folders():
         if folder.name not in wanted:
-            found.append({"name": folder.name, "state": "unused", "megabytes": _megabytes(folder), "scripts": [], "needs": None,
+            found.append({"name": folder.name, "state": "unused", "megabytes": None, "scripts": [], "needs": None,
                           "path": str(folder)})  # fmt: skip
+    with (console or Console(quiet=True)).task("the sizes of the environments") as progress:
+        for n, entry in enumerate(found):
+            progress(n, len(found), entry["name"])
+            entry["megabytes"] = _megabytes(Path(entry["path"]))
     return found
 
 
-def clean(everything: bool = False) -> list[str]:
+def clean(everything: bool = False, console: Console | None = None) -> list[str]:
     """Delete unused and half-built environments, or all; returns their names."""
     removed = []
-    for entry in environments_here():
+    for entry in environments_here(console):
         folder = Path(entry["path"])
         if folder.exists() and (everything or entry["state"] in ("unused", "half-built")):
             with contextlib.suppress(MissingError):  # being built
@@ -84,9 +109,20 @@ def _folders() -> list[Path]:
 
 
 def _megabytes(folder: Path) -> float | None:
-    if not folder.exists():
-        return None
-    return sum(f.lstat().st_size for f in folder.rglob("*") if f.is_file() and not f.is_symlink()) / 1e6
+    """Of the files below it, links left out; None if it is not there."""
+    return _bytes(folder) / 1e6 if folder.exists() else None
+
+
+def _bytes(folder: str | Path) -> int:
+    """`os.scandir` knows folders without asking for each: tens of thousands of files are in an environment."""
+    total = 0
+    with os.scandir(folder) as entries:
+        for it in entries:
+            if it.is_dir(follow_symlinks=False):
+                total += _bytes(it.path)
+            elif it.is_file(follow_symlinks=False):
+                total += it.stat(follow_symlinks=False).st_size
+    return total
 
 
 def _existing(path: Path) -> Path:

@@ -158,13 +158,7 @@ class Data:
 def read_data(project: Project, console: Console) -> Data:
     """Read tools and rows, write what training and measuring need, and say what was wrong with them."""
     dialect = dialects.get(project.dialect)
-    if project.tools.suffix == ".py":
-        console.say(f"importing {project.tools} (it runs; use JSON for tools that you don't trust)")
-    toolbox = tools.load(project.tools)
-    for finding in tools.check(toolbox, dialect):
-        console.say(f"{finding.level}: {finding}")
-        if finding.level == "error":
-            raise EdgeError(f"{project.tools}: {finding}", "change the declaration: this model can't be told about it")
+    toolbox = tools.declared(project.tools, dialect, console.say)
     manner = rows.Manner(project.dialect, project.developer, project.renderer)
     training, rejected = rows.read(project.train, "train", toolbox.tools, manner, console)
     evaluation, also = rows.read(project.eval, "eval", toolbox.tools, manner, console)

@@ -70,7 +70,11 @@ KEYS: dict[str, dict[str, tuple[type, Any, str]]] = {
         "developer": (str, DEVELOPER, "the developer message of rows that have none"),
     },
     "train": {
-        "preset": (str, "", "settings by name, which the keys below go before: see `edge train --presets`"),
+        "preset": (
+            str,
+            "",
+            "settings by name, which the keys below go before (but not before `--preset`): see `edge train --presets`",
+        ),
         "method": (str, "lora", "lora, qlora (CUDA only) or full"),
         "epochs": (int, 3, "passes over the training rows"),
         "learning_rate": (float, 2e-4, "the peak (1e-5 if method is full)"),
@@ -174,14 +178,19 @@ class Project:
 
 def load(path: Path) -> Project:
     """Read an `edge.toml`, or the one in a folder. Raises EdgeError naming the file, the line and the nearest known key."""
-    file = (path / "edge.toml" if path.is_dir() else path).absolute()
+    file = _plain((path / "edge.toml" if path.is_dir() else path).absolute())
     try:
         text = file.read_text(encoding="utf-8")
         given = tomllib.loads(text)
     except FileNotFoundError:
         raise EdgeError(f"{file}: no such file", "`edge init FOLDER` writes a project to start from") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise EdgeError(f"{file}: {error}") from None
+    except OSError as error:
+        raise EdgeError(f"{file}: {error.strerror}", "check the path and its rights") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        remedy = (
+            'such as: name = "app" below [project]; texts in quotes, lists in []; `edge init --explain` shows every key'
+        )
+        raise EdgeError(f"{file}: not TOML: {error}", remedy) from None
     values = _Reader(file, text).read(given)
     folder, data = file.parent, values["data"]
     tuning = {key: values["train"][key] for key in given.get("train", {})}
@@ -204,7 +213,7 @@ def load(path: Path) -> Project:
         base=values["model"]["base"],
         dialect=values["model"]["dialect"],
         renderer=values["model"]["renderer"],
-        tools=folder / values["tools"]["file"],
+        tools=_plain(folder / values["tools"]["file"]),
         train=_files(folder, data["train"], file),
         eval=_files(folder, data["eval"], file),
         developer=data["developer"],
@@ -216,6 +225,11 @@ def load(path: Path) -> Project:
         bench=values["bench"],
         handoff=values["handoff"],
     )
+
+
+def _plain(path: Path) -> Path:
+    """Without `..`; otherwise as it is named, links too."""
+    return path.resolve() if ".." in path.parts else path
 
 
 class _Reader:
@@ -303,13 +317,17 @@ def _wrong(key: str, value: Any) -> str | None:
     return "must not be empty" if value == "" or (value == [] and key not in PARSERS) else None
 
 
-def check_training(given: dict[str, Any]) -> dict[str, Any]:
-    """All of [train] from some of its keys. Raises EdgeError for a key that isn't one, a value of the wrong type or range."""
-    unknown = [key for key in given if key not in KEYS["train"]]
+def check_training(flags: dict[str, Any], given: dict[str, Any] | None = None) -> dict[str, Any]:
+    """All of [train] from some of its keys. Raises EdgeError for a key that isn't one, a value of the wrong type or range.
+
+    given: what an edge.toml says (`Project.tuning`), where `flags` is what was said besides.
+    """
+    unknown = [key for key in flags if key not in KEYS["train"]]
     if unknown:
         raise EdgeError(f"no setting named {unknown[0]!r}", f"known: {', '.join(KEYS['train'])}")
     defaults = {key: default for key, (_, default, _) in KEYS["train"].items()}
-    return presets.resolve({key: checked("train", key, value, "") for key, value in given.items()}, defaults)
+    said = {key: checked("train", key, value, "") for key, value in flags.items()}
+    return presets.resolve(given or {}, defaults, said)
 
 
 def valid_name(name: str, where: object) -> str:

@@ -7,6 +7,7 @@ percentiles and verdicts are computed from records, never stored instead of them
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -194,8 +195,13 @@ def write_text(path: PathLike, text: str) -> None:
             f.flush()
             os.fsync(f.fileno())
         partial.replace(target)
+    except OSError as error:
+        if error.filename == str(partial):
+            error.filename = str(target)  # what was asked for
+        raise
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what could not be written can't be removed; the reason is on its way
+            partial.unlink(missing_ok=True)
 
 
 def digest_file(path: PathLike) -> str:

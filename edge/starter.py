@@ -12,7 +12,7 @@ from edge.project import EMBEDDED, KEYS, REQUIRED
 from edge.records import Json, write_text
 from edge.train import demo, tiny
 
-TRAIN_ROWS, EVAL_ROWS = 1000, 300
+TRAIN_ROWS, EVAL_ROWS = 3000, 300
 SCRATCH, SCRATCH_STEPS, SCRATCH_ROWS = "base", 1200, 100  # folder, length and examination of a base trained live
 
 

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 from edge import signatures
 from edge.calls import Call
@@ -41,14 +41,19 @@ class Toolbox:
     path: str
 
 
-def load(path: PathLike) -> Toolbox:
-    """The tools of a `.py` file (which is run), a `.json` or a `.jsonl` file. Raises EdgeError."""
+def load(path: PathLike, say: Optional[Callable[[str], Any]] = None) -> Toolbox:
+    """The tools of a `.py` file (which is run), a `.json` or a `.jsonl` file. Raises EdgeError.
+
+    say: told before a file is run.
+    """
     file = Path(path)
     readers: dict[str, Callable[[Path], list[Read]]] = {".py": read_module, ".json": _read_json, ".jsonl": _read_lines}
     if file.suffix.lower() not in readers:
         raise EdgeError(f"{file}: tools are read from {', '.join(readers)} files")
     if not file.is_file():
         raise EdgeError(f"{file}: no such file", "write the tools there, or correct the path")
+    if say and file.suffix.lower() == ".py":
+        say(f"importing {file} (it runs; use JSON for tools that you don't trust)")
     return _toolbox(file, readers[file.suffix.lower()](file))
 
 
@@ -83,6 +88,16 @@ def check(toolbox: Toolbox, dialect: Dialect) -> list[Finding]:
     ours = [*toolbox.findings, *(f for tool in toolbox.tools for f in undescribed(tool))]
     told = {_said(f) for f in ours}
     return [*ours, *(f for f in dialect.check(toolbox.tools) if _said(f) not in told)]
+
+
+def declared(path: PathLike, dialect: Dialect, say: Callable[[str], Any]) -> Toolbox:
+    """`load`, with everything said that `check` finds. Raises EdgeError for what this dialect can't declare."""
+    toolbox = load(path, say)
+    for finding in check(toolbox, dialect):
+        say(f"{finding.level}: {finding}")
+        if finding.level == "error":
+            raise EdgeError(f"{path}: {finding}", "change the declaration: this model can't be told about it")
+    return toolbox
 
 
 def _said(finding: Finding) -> tuple[str, str, str]:

@@ -14,6 +14,7 @@ A checkpoint that calls no functions itself is refused before anything is conver
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -35,7 +36,7 @@ from edge.export import families
 from edge.export.job import Exported, manifest_of, only_one, refused_of
 from edge.records import Artifact, Checkpoint, Json, Measurement
 from edge.renderers import compare
-from edge.train import readers
+from edge.train import nearby, readers
 from edge.train.generator import Generator
 
 ROWS = 50  # whose calls are compared: a loss of a tenth shows; more rows show less
@@ -107,13 +108,34 @@ def questions(
     count: int = ROWS,
     renderer: str = renderers.TRAINING,
     tools_file: Path | None = None,
+    bare: bool = False,
+    console: Console | None = None,
 ) -> list[Json]:
     """`rows`'s first, or without a file `own_rows`: {"id", "prompt", "expected", "messages", "tools"}.
 
-    renderer: whose prompts the checkpoint was tuned on (edge/renderers). tools_file: for rows without their own (.py is run).
+    Args:
+        renderer: whose prompts the checkpoint was tuned on (edge/renderers).
+        tools_file: for rows without their own (.py is run); None for those of the project that the rows lie in.
+        bare: the checkpoint was tuned on rows without tools, and is asked so.
+
+    Raises EdgeError for rows that expect calls and have no tools.
     """
-    declared = tools.load(tools_file).tools if tools_file else []
-    return read_rows(rows, dialect, count, renderer, declared) if rows else own_rows(dialect, count, renderer)
+    if not rows:
+        return own_rows(dialect, count, renderer)
+    if not tools_file and not bare:
+        found = readers.read([rows], [], dialects.get(dialect), readers.DEVELOPER)
+        good = (row for row in found if isinstance(row, readers.Row))
+        tools_file = nearby.tools_for(rows, itertools.islice(good, count))
+    declared = tools.load(tools_file, console.say if console else None).tools if tools_file else []
+    return read_rows(rows, dialect, count, renderer, declared)
+
+
+def questions_for(
+    checkpoint: Checkpoint, rows: Path | None, count: int, tools_file: Path | None, console: Console
+) -> list[Json]:
+    """`questions` as this checkpoint was tuned."""
+    bare = nearby.tuned_bare(checkpoint)
+    return questions(rows, checkpoint.dialect, count, checkpoint.renderer, tools_file, bare, console)
 
 
 def own_rows(dialect: str, count: int = ROWS, renderer: str = renderers.TRAINING) -> list[Json]:

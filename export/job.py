@@ -143,6 +143,11 @@ def manifest_of(file: Path) -> Path:
     return file.with_name(f"{file.name}.json")
 
 
+def is_manifest(file: Path) -> bool:
+    """Of the artifact beside it; so that a folder's `*` can be given, what takes artifacts leaves these out."""
+    return file.suffix == ".json" and file.with_suffix("").exists()
+
+
 def refused_of(file: Path) -> Path:
     """What an artifact is called that must not be handed on."""
     return file.with_name(f"{file.name}.refused")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,15 @@ from benchresults import Folder
 from click.testing import CliRunner, Result
 
 from edge import environments, records
+from edge import project as projects
+from edge.bench import matrix as benching
 from edge.bench import plan
 from edge.bench.plan import Wish
-from edge.bench.report import folder, matrix
+from edge.bench.report import folder, matrix, matrix_text
 from edge.cli import Group
-from edge.commands.bench import _cells, bench, counts, seconds
+from edge.commands.bench import _cells, bench, counts, seconds, show
 from edge.console import Console
+from edge.devices import ssh
 from edge.devices.local import Local
 from edge.errors import EdgeError
 from edge.export import job
@@ -80,6 +85,27 @@ def test_files_that_no_runtime_reads(here: Path) -> None:
     cut.write_bytes(cut.read_bytes()[:-100])
     assert "cut.gguf" in refused(cut, "--data", "rows.jsonl")
     assert "nothing to measure" in refused("--data", "rows.jsonl")
+    assert "check the path" in refused("missing.gguf", "--data", "rows.jsonl")
+    (here / "adapter").mkdir()
+    (here / "adapter" / "adapter_config.json").write_text("{}")
+    assert "adapter" in refused(here / "adapter", "--data", "rows.jsonl")
+
+
+def test_a_folder_s_star_holds_manifests(here: Path) -> None:
+    (here / "artifacts").mkdir()
+    file = artifacts.manifest(artifacts.gguf(here / "artifacts" / "app-q8_0.gguf"))
+    given = sorted((here / "artifacts").iterdir())
+    assert len(given) == 2
+    assert [Path(a.path) for a in planned(*given, baseline=False).artifacts.values()] == [file]
+    said = refused(job.manifest_of(file), "--data", "rows.jsonl")
+    assert "a manifest, not an artifact" in said and f"edge bench {file}" in said
+
+
+def test_a_project_is_no_artifact(here: Path) -> None:
+    write_text(here / "app" / "edge.toml", '[project]\nname = "app"\n')
+    for given in ("app", "app/edge.toml"):
+        said = refused(given)
+        assert f"{given}: a project" in said and "edge bench -p app\n" in said
 
 
 def test_a_file_that_is_not_the_one_its_manifest_describes(here: Path) -> None:
@@ -115,6 +141,71 @@ def test_a_runtime_that_can_not_load_it(here: Path) -> None:
 def test_a_device_that_is_not_there() -> None:
     said = refused("missing.gguf", "--device", "phone", "--data", "rows.jsonl")
     assert "no device 'phone'" in said and "there are: local" in said
+
+
+def dead(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device `pi5` of which nothing answers, soon."""
+    write_text(here / "config" / "devices.toml", f'[pi5]\naddress = "ssh:pi@127.0.0.1:{closed_port()}"\n')
+    monkeypatch.setattr(ssh, "_pause", lambda seconds: None)
+
+
+def closed_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def test_a_device_that_does_not_answer_keeps_nothing_back(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dead(here, monkeypatch)
+    file = artifacts.manifest(artifacts.gguf(here / "m.gguf"))
+    wish = Wish(files=[file], devices=("pi5", "local"), data=["rows.jsonl"], baseline=False, threads=(1,))
+    made = plan.make(wish, Console())
+    said = capsys.readouterr().err
+    assert said.index("… asking pi5") < said.index("✗ asking pi5") < said.index("nothing is measured on pi5")
+    assert "asking local" not in said and list(made.unreached) == ["pi5"]
+    assert [(c.device, c.name, str(c)) for c in made.cells] == [
+        ("local", "q8_0.llama_cpp.t1", "local: q8_0 (llama_cpp, 1 thread)"),
+        ("pi5", "q8_0.unknown.t0", "pi5: q8_0"),
+    ]
+    alone = edge(file, "--data", "rows.jsonl", "--device", "pi5", "--no-base")
+    assert alone.exit_code == 5 and "nothing answers on that port" in alone.output and not Path("results").exists()
+    assert "no device 'nope'" in refused(file, "--data", "rows.jsonl", "--device", "pi5", "--device", "nope")
+    bundle = artifacts.manifest(artifacts.litertlm(here / "m.litertlm"))
+    monkeypatch.setattr(Local, "lacks", lambda self, runtime: "no LSE atomics" if "litert" in runtime else None)
+    found = planned(file, bundle, devices=("pi5", "local"), baseline=False)
+    assert [one["device"] for one in found.left_out] == ["local"], "who knows what the other one can"
+
+
+def test_what_a_device_that_does_not_answer_leaves(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its error as a record, unless something was measured there before."""
+    dead(here, monkeypatch)
+    file = artifacts.manifest(artifacts.gguf(here / "m.gguf"))
+    out = here / "bench"
+    made = planned(file, devices=("pi5", "local"), baseline=False, out=out)
+    made = dataclasses.replace(made, cells=[c for c in made.cells if c.device == "pi5"])
+    run = lambda: benching._Matrix(made, Console(quiet=True), lambda states: None).run()  # noqa: E731
+    outcome = run()
+    (state,) = outcome.failed
+    assert state.error and state.error["kind"] == "device"
+    show(outcome, benching.reports(outcome))
+    said = capsys.readouterr().out
+    assert "failed: pi5 (pi@127.0.0.1): it is there, but" in said and "right %" not in said
+    report = matrix.build(folder.read(out))
+    (cell,) = report.cells
+    assert (cell["key"], cell["threads"], cell["error"]) == ("pi5/q8_0/unknown", None, state.error)
+    assert state.error["message"] in matrix_text.markdown(report)
+    (record,) = (out / "pi5").iterdir()
+    known = dataclasses.replace(records.load(records.Measurement, record), runtime="llama_cpp", error=None)
+    record.unlink()
+    records.save(known, out / "pi5" / "q8_0.llama_cpp.t4.model-card.json")
+    assert run().failed and record.exists(), "rates alone are no answers"
+    record.unlink()
+    records.save(known, out / "pi5" / "q8_0.llama_cpp.t4.json")
+    assert run().failed and not record.exists()
 
 
 def test_a_device_that_can_run_nothing_of_it(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,7 +320,8 @@ def test_without_files_the_project_is_measured(here: Path) -> None:
     (here / "tools.json").write_text(json.dumps([TOOL]))
     (here / "edge.toml").write_text('[project]\nname = "app"\n[tools]\nfile = "tools.json"\n[data]\ntrain = ["rows.jsonl"]\n'
                                     'eval = ["rows.jsonl"]\n[bench]\nthreads = 1\ncontext = 512\nmax_tokens = 64\n')  # fmt: skip
-    assert "nothing to measure" in refused()
+    said = refused()
+    assert "nothing exported yet" in said and "edge run," in said and "edge.toml" not in said
     folder = here / "build" / "artifacts"
     folder.mkdir(parents=True)
     file = artifacts.manifest(artifacts.gguf(folder / "app-q8_0.gguf"))
@@ -242,6 +334,33 @@ def test_without_files_the_project_is_measured(here: Path) -> None:
         1,
     )
     assert made.out == here / "results" / "bench" and len(made.rows) == 2
+
+
+def test_what_only_a_bundle_carries_is_not_measured(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a project, unless it was asked for: then it was proven, or edge.toml names it."""
+    settings = '[project]\nname = "app"\n[data]\ntrain = ["rows.jsonl"]\neval = ["rows.jsonl"]\n[export]\ntflite = {}\n'
+    write_text(here / "edge.toml", settings.format([]))
+    folder = here / "build" / "artifacts"
+    folder.mkdir(parents=True)
+    bundle = artifacts.manifest(artifacts.litertlm(folder / "app_q8_ekv1024.litertlm"))
+    lone, carried = folder / "app_q4_ekv1024.tflite", folder / "app_q8_ekv1024.tflite"
+    told = records.load(records.Artifact, job.manifest_of(bundle))
+    for file, quantisation in ((carried, told.quantisation), (lone, "int4")):
+        file.write_bytes(artifacts.tflite())
+        of = dataclasses.replace(told, path=str(file), format="tflite", quantisation=quantisation, proof=None)
+        records.save(of, job.manifest_of(file))
+
+    def taken() -> set[str]:
+        return {path.name for path in plan._files(Wish(), projects.load(here), Console())}
+
+    assert taken() == {bundle.name, lone.name}
+    assert f"left out: {carried.name}, which {bundle.name} carries" in capsys.readouterr().err
+    write_text(here / "edge.toml", settings.format('["int8"]'))
+    assert taken() == {bundle.name, lone.name, carried.name}
+    write_text(here / "edge.toml", settings.format([]))
+    of = records.load(records.Artifact, job.manifest_of(carried))
+    records.save(dataclasses.replace(of, proof={"verdict": "good"}), job.manifest_of(carried))
+    assert taken() == {bundle.name, lone.name, carried.name}
 
 
 # --- what is printed --------------------------------------------------------------------------------------------------

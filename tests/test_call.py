@@ -16,11 +16,13 @@ import pytest
 from edge import call as calling
 from edge import environments, functions, tools
 from edge.calls import Call
+from edge.commands.call import _Show
 from edge.console import Console
 from edge.dialects import functiongemma
 from edge.errors import EdgeError, MissingError, WorkerCrash
 from edge.export import gguf, litertlm, onnx
 from edge.export.job import read_checkpoint
+from edge.records import Sample
 from edge.train import tiny
 from edge.train.readers import DEVELOPER
 
@@ -279,6 +281,23 @@ def test_bytes_that_are_no_text_are_said_before_anything_is_loaded(tmp_path, too
         with pytest.raises(EdgeError, match="half a surrogate pair") as refused:
             session.ask([{"role": "user", "content": said}], declared)
         assert refused.value.exit_code == 2
+
+
+def test_a_runaway_answer_is_shown_by_its_beginning(capsys, tmp_path):
+    session = calling.Session(calling.find(artifacts.gguf(tmp_path / "m.gguf")), QUIET)
+    wrote = "<start_function_call>call:f{x:" + "<escape>" * 700
+
+    def shown(text: str, raw: bool = False) -> tuple[str, str]:
+        turn = calling.Turn("p", Sample("call", text), functiongemma.parse(text), ["cut short"], 1.0)
+        _Show(session, False, False, raw, False, False).step(turn)
+        done = capsys.readouterr()
+        return done.out, done.err
+
+    err = shown(wrote)[1]
+    line = next(line for line in err.splitlines() if "it wrote: " in line)
+    assert wrote[:200] in line and "5,630 characters; --raw prints them all" in line and len(line) < 300
+    assert wrote in shown(wrote, raw=True)[0] and "it wrote" not in shown(wrote, raw=True)[1]
+    assert shown(wrote[:40])[1].splitlines()[1] == f"       it wrote: {wrote[:40]}", "a short one is whole"
 
 
 # --- the real thing ---------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -27,6 +28,13 @@ def lines(result) -> list[dict]:
 def test_every_command_explains_itself(command):
     result = edge(*command, "--help")
     assert result.returncode == 0 and b"Usage:" in result.stdout and not result.stderr
+
+
+def test_the_first_example_is_of_the_tools_that_init_writes(tmp_path):
+    said = re.search(r'edge call "(.+?)"', edge("--help").stdout.decode())
+    edge("init", tmp_path)
+    words = (tmp_path / "train.jsonl").read_text()
+    assert said and all(word.rstrip(",s") in words for word in said[1].split())
 
 
 def test_calls_render():
@@ -63,6 +71,14 @@ def test_calls_score_bfcl_needs_functions():
     assert result.returncode == 1 and "functions" in lines(result)[0]["error"]["hint"]
 
 
+def test_calls_name_the_file_that_they_read(tmp_path):
+    (tmp_path / "rows.jsonl").write_text("not json\n")
+    for command in ("render", "parse", "score"):
+        (told,) = lines(edge("calls", command, tmp_path / "rows.jsonl"))
+        assert told["error"]["message"].startswith(f"{tmp_path / 'rows.jsonl'}:1: ")
+    assert lines(edge("calls", "parse", stdin=b"not json\n"))[0]["error"]["message"].startswith("<stdin>:1: ")
+
+
 def test_unknown_dialect():
     result = edge("calls", "parse", "--dialect", "gemma")
     assert result.returncode == 2 and b"functiongemma, hermes" in result.stderr
@@ -75,6 +91,24 @@ def test_tools_shows_what_the_model_is_told(tmp_path):
     result = edge("tools", tmp_path / "tools.py")
     assert result.returncode == 0 and b"declaration:light{" in result.stdout
     assert b"importing" in result.stderr and b"it runs" in result.stderr
+
+
+def test_tools_that_are_not_there_are_not_imported(tmp_path):
+    result = edge("tools", tmp_path / "nope.py")
+    assert result.returncode == 2 and b"no such file" in result.stderr and b"importing" not in result.stderr
+
+
+def test_what_can_not_be_written_is_said_with_a_remedy(tmp_path):
+    (tmp_path / "file").write_text("")
+    result = edge("init", tmp_path / "file" / "app")
+    assert result.returncode == 2 and b"Traceback" not in result.stderr and len(result.stderr.splitlines()) == 2
+
+
+def test_an_early_interrupt_leaves_no_traceback(tmp_path):
+    """While the commands are still being imported: here click is interrupted."""
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt\n")
+    result = edge("doctor", PYTHONPATH=str(tmp_path))
+    assert result.returncode == 130 and result.stderr == b"edge: interrupted\n"
 
 
 def test_tools_that_can_not_be_expressed(tmp_path):

@@ -47,6 +47,14 @@ def test_every_command_is_one(page: Path) -> None:
             pytest.fail(f"{page.name}: {line}: {error.format_message()}")
 
 
+def test_the_readme_and_a_new_project_tell_the_same_disk() -> None:
+    gguf, every = map(
+        float, re.findall(r"([\d.]+) GB (?:of disk for GGUF|for all)", PAGES[0].read_text(encoding="utf-8"))
+    )
+    (more,) = re.findall(r"([\d.]+) GB of disk", (TOP / "edge" / "template.toml").read_text(encoding="utf-8"))
+    assert round(every - gguf, 1) == float(more)
+
+
 @pytest.mark.parametrize("line", ["edge trian app", "edge export gguf m --quants q8_0", "edge inspect a.gguf --loud"])
 def test_a_wrong_line_is_noticed(line: str) -> None:
     with pytest.raises(click.ClickException):

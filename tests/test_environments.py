@@ -143,10 +143,42 @@ def test_clean_removes_what_is_half_built(cache):
     assert not it.folder.exists()
 
 
+def test_what_runners_adb_and_the_suites_use_is_not_unused(cache):
+    """Else `edge env clean` takes away what `edge runners build` has built."""
+    used = {name: it.folder.name for _, it in machine.specs() for name in [it.name]}
+    assert {"zig", "llama-source", "adb", "litetune", "litert-lm-cli"} <= set(used)
+    for folder in (*used.values(), "zig-0123"):
+        (cache / "environments" / folder).mkdir(parents=True)
+        (cache / "environments" / folder / environments.MARKER).write_text("{}")
+        (cache / "environments" / folder / "bin").mkdir()
+        (cache / "environments" / folder / "bin" / "python").touch()
+    assert machine.clean() == ["zig-0123"]
+    states = {e["name"]: e["state"] for e in machine.environments_here()}
+    assert states["zig"] == states["llama-source"] == states["litetune"] == states["litert-lm-cli"] == "built"
+
+
+def test_every_name_that_is_listed_can_be_built():
+    for script, it in machine.specs():
+        assert machine.named(it.name) == it and (script in ("runners", "agreement") or machine.named(script) == it)
+    with pytest.raises(EdgeError) as caught:
+        machine.named("troch")
+    assert "serve" in caught.value.hint and "torch" in caught.value.hint and "tune" in caught.value.hint
+
+
+def test_sizes_are_of_files_alone_and_said_while_they_are_summed(tmp_path, cache, capsys):
+    folder = cache / "environments" / "old-0123" / "deep"
+    folder.mkdir(parents=True)
+    (folder / "a").write_bytes(bytes(2_000_000))
+    (folder / "link").symlink_to(folder / "a")
+    (folder / "up").symlink_to(folder.parent)
+    (old,) = [e for e in machine.environments_here(Console()) if e["state"] == "unused"]
+    assert old["megabytes"] == 2.0 and "sizes" in capsys.readouterr().err
+
+
 def test_doctor_says_what_each_thing_is_for():
     checks = {c.name: c for c in machine.doctor()}
     assert set(checks) == {"disk", "memory", "uv", "C++ compiler", "GPU", "ssh", "adb", "hub login"}
-    assert all(c.purpose and c.remedy for c in checks.values())
+    assert all(c.purpose and c.remedy and "to come" not in c.purpose for c in checks.values())
     assert checks["uv"].ok and checks["uv"].found.startswith("uv ")
 
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from edge import callrows, records
 from edge.bench import evaluate as evaluation
-from edge.bench import metrics, mistakes, semantics, subjects
+from edge.bench import metrics, mistakes, semantics, stats, subjects
 from edge.bench.evaluation import Evaluation, common_mistakes, headline
 from edge.bench.metrics import METRICS, Facts, Judged, bfcl_verdict, by_argument, figures
 from edge.bench.report import evaluation as page
@@ -238,6 +238,28 @@ def test_differences_are_paired_and_tested() -> None:
     assert figures({"only": base}, "base")[1] == {}
 
 
+def test_more_is_said_where_interval_and_test_both_do() -> None:
+    """Of five rows, four gained: the interval excludes 0, and the test has p = 0.12."""
+    metrics = {name: {"value": 0.8, "low": 0.4, "high": 1.0, "n": 5} for name in ("exact",)}
+
+    def said(gained: int, lost: int, n: int) -> tuple[str, str]:
+        d = vars(stats.paired_difference([i < lost for i in range(n)], [lost <= i < lost + gained for i in range(n)]))
+        subject = {"name": "tuned", "metrics": metrics, "difference": {"exact": d}}
+        return headline(Evaluation("app", "", "", "", "", n, [subject], []))[0], page._change(d)
+
+    told, cell = said(4, 0, 5)
+    assert "no difference from the base that these rows can show (+80.0 points" in told and "p = 0.12" in told
+    assert "none seen" in cell and "gained" not in cell
+    assert "more than the base" in said(40, 0, 50)[0] and "gained" in said(40, 0, 50)[1]
+    assert "fewer than the base" in said(0, 40, 50)[0]
+
+
+def test_one_row_is_one_row(tmp_path: Path) -> None:
+    made = found(tmp_path)
+    shown = pages.read(page.render(made)).text
+    assert "1 row:" in shown.replace(" :", ":") and not re.search(r"\b1 rows\b", shown)
+
+
 def _choose(n: int, k: int) -> int:
     import math
 
@@ -316,6 +338,14 @@ def test_the_terminal_shows_five_kinds_with_an_example(tmp_path: Path, capsys: p
     for kind, _, example in five:
         assert re.search(rf"^{kind} .*{re.escape(example['said'][:20])}", told, re.MULTILINE), told
     assert "tuned gets 6.7 % of 15 rows exactly right" in told == headline(made)[1] in told or headline(made)[1] in told
+
+
+def test_one_wrong_row_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = found(tmp_path)
+    tuned = next(s for s in made.subjects if s["name"] == "tuned")
+    tuned["mistakes"] = {"unparsable": 1}
+    show(made)
+    assert "tuned: 1 wrong row; the most" in capsys.readouterr().out
 
 
 def test_the_record_is_json_and_counts_add_up(tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from edge import dialects, environments
+from edge import dialects, environments, starter
 from edge.bench.parity import places
+from edge.cli import main
 from edge.console import Console
 from edge.dialects import functiongemma
 from edge.errors import EdgeError, GateError
@@ -106,11 +108,54 @@ def test_rows_without_tools_of_their_own_take_those_of_a_file(tmp_path: Path) ->
     rows, declared = tmp_path / "rows.jsonl", tmp_path / "tools.py"
     rows.write_text(json.dumps({"user_content": "ping it", "tool_name": "ping", "tool_arguments": "{}"}) + "\n")
     declared.write_text('def ping():\n    """Pings."""\n')
-    (bare,) = gate.questions(rows, "functiongemma")
+    with pytest.raises(EdgeError, match="rows without tools") as refused:
+        gate.questions(rows, "functiongemma")
+    assert "--tools FILE" in str(refused.value.hint)
+    (bare,) = gate.questions(rows, "functiongemma", bare=True)  # as a checkpoint was tuned
     assert "declaration:" not in bare["prompt"]
     (asked,) = gate.questions(rows, "functiongemma", tools_file=declared)
     assert asked["expected"] == [{"name": "ping", "arguments": {}}]
     assert "You are a model that can do function calling" in asked["prompt"] and "declaration:ping{" in asked["prompt"]
+
+
+def test_rows_without_tools_of_their_own_take_those_of_their_project(tmp_path: Path) -> None:
+    app = tmp_path / "app"
+    starter.write(app)
+    (app / "rows").mkdir()
+    rows = (app / "eval.jsonl").replace(app / "rows" / "eval.jsonl")
+    with pytest.raises(EdgeError, match=r"their project can't be read: .*no file 'eval\.jsonl'"):
+        gate.questions(rows, "functiongemma")
+    (app / "eval.jsonl").write_bytes(rows.read_bytes())
+    asked = gate.questions(rows, "functiongemma", 5)
+    assert len(asked) == 5 and all(row["tools"] and "declaration:" in row["prompt"] for row in asked)
+
+
+def test_rows_that_call_nothing_need_no_tools_and_none_are_imported(tmp_path: Path) -> None:
+    talk = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Hello."}]
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"messages": talk}) + "\n")
+    (asked,) = gate.questions(tmp_path / "rows.jsonl", "functiongemma")
+    assert asked["expected"] == [] and "declaration:" not in asked["prompt"]
+
+
+def test_a_checkpoint_is_asked_as_its_record_says_that_it_was_tuned(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"user_content": "ping it", "tool_name": "ping", "tool_arguments": "{}"}) + "\n")
+    bare = Checkpoint("0" * 64, "tuned", "functiongemma", training={"tools": {"own": 0, "declared": 0, "none": 1}})
+    (asked,) = gate.questions_for(bare, rows, 5, None, Console(quiet=True))
+    assert "declaration:" not in asked["prompt"]
+    with pytest.raises(EdgeError, match="rows without tools"):
+        gate.questions_for(replace(bare, training={"tools": 3}), rows, 5, None, Console(quiet=True))
+
+
+def test_export_takes_the_embedded_model_by_its_name(tmp_path: Path) -> None:
+    """And refuses rows before it makes anything."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"user_content": "ping it", "tool_name": "ping", "tool_arguments": "{}"}) + "\n")
+    out = tmp_path / "build" / "artifacts"
+    result = CliRunner().invoke(main, ["export", "gguf", "edge-tiny", "--rows", str(rows), "--out", str(out)])
+    assert result.exit_code == 2 and "rows without tools" in result.stderr and not out.exists()
+    result = CliRunner().invoke(main, ["export", "gguf", str(tmp_path / "nope"), "--out", str(out)])
+    assert result.exit_code == 2 and "no such folder" in result.stderr
 
 
 CALL = functiongemma.completion(

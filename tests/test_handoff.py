@@ -34,6 +34,7 @@ from handoff_scene import (
 
 from edge import environments, project, records, tools
 from edge.commands.handoff import handoff as command
+from edge.console import Console
 from edge.errors import EdgeError, GateError, MissingError
 from edge.export import gate, gguf, job
 from edge.export.handoff import after_run, contract, write
@@ -417,7 +418,7 @@ def test_the_same_again_is_kept_and_an_untouched_older_one_replaced(app: Scene) 
     assert sorted(p.name for p in app.top.iterdir()) == ["build", "handed", "results"]
 
 
-def test_somebodys_changes_are_never_overwritten(app: Scene) -> None:
+def test_somebodys_changes_are_never_overwritten(app: Scene, capsys: pytest.CaptureFixture[str]) -> None:
     folder = app.hand_over().folder
     (folder / "chat.py").write_text("mine")
     (folder / "report.html").write_text("mine too")
@@ -426,7 +427,9 @@ def test_somebodys_changes_are_never_overwritten(app: Scene) -> None:
         device={"name": "phone"}, at="2026-11-21T10:00:00+00:00"
     )  # so that report.html and contract change here
     with pytest.raises(EdgeError) as told:
-        app.hand_over()
+        write.hand_over("ollama", app.file, write.Wish(out=folder), Console())
+    shown = capsys.readouterr().err
+    assert "✗ handing" in shown and "✓" not in shown, "what is refused was not done"
     said = str(told.value)
     assert "changed there: chat.py;" in said and "changed there and by this handoff: report.html;" in said
     assert (

@@ -284,6 +284,7 @@ def test_what_can_not_be_asked_is_no_proof(folder: Path, here: tuple[Ollama, str
     url = here[1] if what == "no model" else "http://127.0.0.1:9"
     done = prove(folder, url)
     assert done.returncode == 2 and "survived" not in done.stdout and "Traceback" not in done.stderr
+    assert ("start Ollama there" in done.stdout) == (what == "no server")
 
 
 def test_another_prompt_than_that_of_the_training_is_shown(tmp_path: Path, here: tuple[Ollama, str]) -> None:
@@ -427,6 +428,7 @@ def test_both_clients_get_the_calls(folder: Path, here: tuple[Ollama, str]) -> N
             [sys.executable, str(folder / name), "x", "--url", "http://127.0.0.1:9"], capture_output=True, text=True
         )
         assert done.returncode == 1 and "Traceback" not in done.stderr
+        assert "nothing answers at http://127.0.0.1:9 (" in done.stderr and "start Ollama" in done.stderr
 
 
 @pytest.mark.parametrize("answer", [b"<html>", b"[]", b"5", b"{}", None])

@@ -330,7 +330,8 @@ def test_what_is_of_no_format(tmp_path):
         shown = run(tmp_path / name)
         assert shown.exit_code == 2 and "of no format that edge reads" in shown.output
         assert "GGUF" in shown.output and ".litertlm" in shown.output and "Hugging Face folder" in shown.output
-    assert "no such file" in run(tmp_path / "nowhere").output
+    nowhere = run(tmp_path / "nowhere").output
+    assert "no such file" in nowhere and "check the path" in nowhere
 
 
 # --- the readers of flatbuffers and protobuf --------------------------------------------------------------------------

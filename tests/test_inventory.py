@@ -80,6 +80,16 @@ def test_removing_leaves_the_others_and_the_comments(folder):
     assert "always there" in told.value.hint
 
 
+def test_local_is_not_to_be_removed_to_be_added():
+    with pytest.raises(EdgeError, match="'local' already: this machine") as told:
+        inventory.add("local", "local")
+    assert "remove" not in told.value.hint and "edge devices add NAME local" in told.value.hint
+    inventory.add("pi5", "ssh:a")
+    with pytest.raises(EdgeError, match="there is a device 'pi5' already") as told:
+        inventory.add("pi5", "ssh:b")
+    assert told.value.hint.endswith("edge devices remove pi5")
+
+
 def test_inline_tables_are_read_and_not_torn_apart(folder):
     write(folder, 'pi5 = { address = "ssh:a" }\npi4 = { address = "ssh:b" }\n')
     assert list(inventory.entries()) == ["local", "pi5", "pi4"]

@@ -264,6 +264,16 @@ def test_the_command(tmp_path):
     assert shown.exit_code == 2 and "error sampler" in shown.output and "of no format" in shown.output
 
 
+def test_what_can_not_be_read_is_counted(tmp_path):
+    nope, gone = tmp_path / "nope.gguf", tmp_path / "gone.gguf"
+    shown = run(nope, gone)
+    assert shown.exit_code == 2 and shown.stdout == "2 files: 2 not read\n"
+    assert f"{nope}: no such file" in shown.stderr and f"{gone}: no such file" in shown.stderr
+    told = json.loads(run(nope, "--json").stdout)
+    assert told["unread"] == [f"{nope}: no such file or folder"] and told["errors"] == 0
+    assert json.loads(run(made("gguf", tmp_path), "--json").stdout)["unread"] == []
+
+
 def test_the_rules_can_be_listed():
     shown = run("--rules")
     assert shown.exit_code == 0 and all(rule.id in shown.output for rule in lint.RULES)

@@ -9,8 +9,10 @@ from typing import Any
 
 import checkpoints
 import pytest
+from click.testing import CliRunner
 
 from edge import environments, worker
+from edge.cli import main
 from edge.console import Console
 from edge.errors import EdgeError
 from edge.export import checkpoint, gate
@@ -48,6 +50,10 @@ def test_what_is_no_adapter_or_has_no_base(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
     refused(tmp_path / "lora", "is no model, and would be replaced", out=tmp_path / "full")
+    named = CliRunner().invoke(
+        main, ["merge", str(tmp_path / "lora"), "--base", "edge-tiny", "--out", str(tmp_path / "full")]
+    )
+    assert named.exit_code == 2 and "is no model, and would be replaced" in named.stderr  # its base was found
     (tmp_path / "lora" / "adapter_model.safetensors").unlink()
     refused(tmp_path / "lora", "no adapter_model.safetensors")
     assert not (tmp_path / "out").exists()

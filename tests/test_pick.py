@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import random
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +16,11 @@ from benchresults import PI, Folder
 from click.testing import CliRunner, Result
 
 from edge.bench import pick as picking
-from edge.bench.pick import Choice, Limits
+from edge.bench.pick import Candidate, Choice, Limits
 from edge.bench.report import folder
 from edge.commands.pick import pick as command
 from edge.errors import EdgeError
+from edge.records import Sample
 
 Json = dict[str, Any]
 
@@ -100,6 +105,76 @@ def test_threads_and_runtimes_are_candidates_of_their_own(three: Folder) -> None
     assert sum(c.cell.name == "q8_0" for c in found.others) == 1
 
 
+# ---- the rule, where "not shown to differ" is no order
+
+
+def spread(made: Folder, times: Sequence[float]) -> list[Sample]:
+    return [dataclasses.replace(s, call_s=t) for s, t in zip(made.samples(), times)]
+
+
+def test_the_smaller_and_faster_one_is_not_left_for_one_whose_noise_hides_that_it_is_slow(tmp_path: Path) -> None:
+    """steady is shown slower than first, erratic is not, and is slower yet, and larger: the pick of old."""
+    made = Folder(tmp_path, 100)
+    made.add("first", samples=spread(made, [0.300] * 100), file_bytes=5_000_000)
+    made.add("steady", samples=spread(made, [0.320] * 100), file_bytes=2_530_000)
+    made.add("erratic", samples=spread(made, [0.1, 0.602] * 50), file_bytes=2_820_000)
+    found = pick(made)
+    assert name(found) == "first"
+    assert "beaten by first" in why(found, "steady") and "1.07 times (95 % interval 1.07 to 1.07)" in why(
+        found, "steady"
+    )
+    assert "steady (llama_cpp, 4 threads), nominally no slower than it, is shown to be slower" in why(found, "erratic")
+
+
+def test_what_is_right_no_more_often_than_one_shown_worse_is_not_as_good(tmp_path: Path) -> None:
+    """few loses 6 rows and gains none, which shows; many loses 17 and gains 10, which doesn't, though it is 7 behind."""
+    made = Folder(tmp_path, 100)
+    made.add("top", samples=made.samples(range(10), 0.3))
+    made.add("few", samples=made.samples(range(16), 0.2))
+    made.add("many", samples=made.samples(range(10, 27), 0.1))
+    found = pick(made)
+    assert name(found) == "top" and "95 % interval" in why(found, "few")
+    assert "few (llama_cpp, 4 threads), right no less often, is shown to be worse" in why(found, "many")
+
+
+@pytest.mark.parametrize("n", [3, 30])
+def test_whatever_was_measured_the_pick_is_dominated_by_nothing(tmp_path: Path, n: int) -> None:
+    """Nothing that keeps the limits is as often right, as fast and as small, and better in one; and reasons are true."""
+    dice = random.Random(n)
+    for draw in range(60):
+        made = Folder(tmp_path / str(draw), n)
+        for i in range(6):
+            wrong = [row for row in range(n) if dice.random() < dice.choice((0.05, 0.3))]
+            level, noise = dice.choice((0.3, 0.31, 0.35)), dice.choice((0.0, 0.05, 0.5))
+            times = [level * math.exp(dice.gauss(0, noise)) for _ in range(n)]
+            samples = [dataclasses.replace(s, call_s=v) for s, v in zip(made.samples(wrong), times)]
+            made.add(f"a{i}", samples=samples, file_bytes=dice.choice((3, 4, 5)) * 10**6)
+        limits = {"min_accuracy": 0.7} if draw % 2 else {}
+        found = pick(made, **limits)
+        assert bool(found.picked) == any(not c.out for c in [*found.others, *filter(None, [found.picked])])
+        if found.picked is None:
+            continue
+        mine = nominal(found.picked)
+        for other in (c for c in found.others if not c.out):
+            theirs = nominal(other)
+            assert not (all(a <= b for a, b in zip(theirs, mine)) and theirs != mine), (other.name, theirs, mine)
+            times = re.search(r"median call takes ([\d.]+) times", other.beaten or "")
+            assert times is None or float(times[1]) >= 1, other.beaten
+            alike = re.search(r"beaten by (a\d).*: no difference seen in right calls", other.beaten or "")
+            by = next((c for c in [found.picked, *found.others] if alike and c.cell.name == alike[1]), other)
+            low, high = (getattr(picking._difference(by, other), end) for end in ("low", "high"))
+            assert low <= 0 <= high, other.beaten
+        shuffled = [*found.others, found.picked]
+        dice.shuffle(shuffled)
+        assert picking._best([c for c in shuffled if not c.out]) is found.picked, "in whatever order they come"
+
+
+def nominal(c: Candidate) -> tuple[float, float, float]:
+    """Less is better."""
+    assert c.accuracy.value is not None and c.median_s.value is not None and c.cell.measurement.file_bytes
+    return 1 - c.accuracy.value, c.median_s.value, c.cell.measurement.file_bytes
+
+
 # ---- limits
 
 
@@ -162,6 +237,28 @@ def test_how_sure_it_is_comes_from_drawing_rows(three: Folder) -> None:
     assert far.picked and far.picked.sure == 1.0 and not far.picked.doubts
     assert pick(three, max_size_bytes=10**9).picked.sure is None  # type: ignore[union-attr]
     assert near.to_json() == pick(three, max_p95_s=near.limits.max_p95_s).to_json(), "the same draws every time"
+
+
+def test_a_few_rows_that_are_all_right_are_not_certain(tmp_path: Path) -> None:
+    made = Folder(tmp_path / "few", 3)
+    made.add("q8_0")
+    found = pick(made, min_accuracy=0.99, max_p95_s=0.8)
+    assert found.picked and found.picked.sure is not None and 0.1 < found.picked.sure < 0.5
+    assert (
+        "accuracy: the 95 % interval of 3 rows begins at 43.9 %, under 99.0 %: measure more rows" in found.picked.doubts
+    )
+    assert any(
+        doubt.startswith("accuracy may not be under") or "may be under" in doubt for doubt in found.picked.doubts
+    )
+    many = Folder(tmp_path / "many", 3000)
+    many.add("q8_0")
+    surer = pick(many, min_accuracy=0.99)
+    assert surer.picked and surer.picked.sure == 1.0 and not surer.picked.doubts
+
+
+def test_what_misses_the_accuracy_is_not_told_that_its_interval_does(three: Folder) -> None:
+    out = next(c for c in pick(three, min_accuracy=0.9).others if c.cell.name == "q4_0")
+    assert out.out and out.sure == 0.0 and not out.doubts
 
 
 def test_few_rows_are_no_ground_for_a_tail(tmp_path: Path) -> None:

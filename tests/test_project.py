@@ -33,6 +33,19 @@ def test_defaults(write):
     assert found.tools == found.folder / "tools.py" and found.build == found.folder / "build"
 
 
+def test_paths_are_told_without_detours(write):
+    folder = write(MINIMAL + '[tools]\nfile = "sub/../tools.json"\n').parent
+    (folder / "sub").mkdir()
+    found = project.load(folder / "sub" / "..")
+    assert (found.file, found.tools) == (folder / "edge.toml", folder / "tools.json")
+
+
+def test_a_slip_in_the_file_itself_names_line_and_remedy(write):
+    with pytest.raises(EdgeError, match=r"edge\.toml: not TOML: .*line 2") as caught:
+        project.load(write("[project]\nname = app\n"))
+    assert "edge init --explain" in caught.value.hint
+
+
 def test_a_folder_will_do(write):
     assert project.load(write(MINIMAL).parent).name == "app"
 

@@ -53,6 +53,13 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     assert [f.name for f in tmp_path.iterdir()] == ["a.json"]
 
 
+def test_what_can_not_be_written_is_named_as_it_was_asked_for(tmp_path):
+    name = "a" * 254  # which the file beside it can't have
+    with pytest.raises(OSError) as caught:
+        records.write_text(tmp_path / name, "text")
+    assert caught.value.filename == str(tmp_path / name)
+
+
 def test_a_folder_s_digest_ignores_our_own_records(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"x")
     before = records.digest_folder(tmp_path)

@@ -241,6 +241,19 @@ def test_show(rows):
     assert edge("show", rows, "--row", 2, "--target", "ollama").stdout == render("ollama", [USER], [STOP])
 
 
+def test_rows_without_tools_get_those_of_their_project(tmp_path):
+    starter.write(tmp_path / "app")
+    shown = edge("show", tmp_path / "app" / "eval.jsonl")
+    assert shown.exit_code == 0 and "declaration:" in shown.stdout and "importing" in shown.stderr
+    alone = tmp_path / "alone.jsonl"
+    alone.write_bytes((tmp_path / "app" / "eval.jsonl").read_bytes())
+    shown = edge("show", alone)  # a model may have been tuned on just that
+    assert shown.exit_code == 0 and "declaration:" not in shown.stdout
+    assert "rows without tools" in shown.stderr and "--tools FILE" in shown.stderr
+    compared = edge("compare", "edge-tiny", "--rows", alone, "--target", "flutter_gemma")
+    assert compared.exit_code == 2 and "rows without tools" in compared.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [(("show", "ROWS", "--row", 3), "no row 3"), (("show", "ROWS", "--row", 0), "it has rows 1 to 2"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import io
 import json
@@ -362,6 +363,31 @@ def test_the_terminal_table_fits() -> None:
     printed = "\n".join(lines)
     assert "…" not in printed
     assert "97.5 [87–100]" in printed and "161.95" not in printed and "162/164" in printed
+
+
+@pytest.mark.parametrize("width", [150, 100, 90, 80, 70, 60, 50, 40, 30])
+def test_no_figure_of_the_terminal_table_is_ever_cut(width: int) -> None:
+    """Columns are left out whole, and that is said."""
+    report = usual()
+    one = copy.deepcopy(report.cells[2])
+    one |= {"name": "litertlm-int8-chat", "bytes": 286_000_000, "peak_rss_bytes": 1_234_000_000}
+    one["call_ms"] |= {"value": 457.0, "p95": 1044.0}
+    one["prefill_tokens_per_s"]["value"], one["decode_tokens_per_s"]["value"] = 21_476.0, 4_460.0
+    report.cells.append(one)
+    printer = Console(width=width, file=io.StringIO())
+    with printer.capture() as printed_to:
+        printer.print(table.render(report))
+    printed = printed_to.get()
+    assert max(map(len, printed.splitlines())) <= width
+    flat = " ".join(printed.split())
+    left_out = flat.partition("left out: ")[2].partition("; the whole table takes 102 columns")[0].split(", ")
+    assert (left_out == [""]) == (width == 150)
+    row = next(line for line in printed.splitlines() if line.startswith("lite"))
+    for head, value in zip(table.COLUMNS[1:], table._values(one)[1:]):
+        head = head.replace("\n", " ")
+        assert (value.strip() in row) != (head in left_out), (head, row)
+    if width == 80:
+        assert row.startswith("litertlm-int8-chat ") and row.endswith("457/1,044 1,234"), "the shape that it was cut in"
 
 
 def test_markdown_is_one_line_a_cell() -> None:

@@ -249,6 +249,35 @@ def test_the_folder_of_a_run_is_told_from_one_of_a_bench(tmp_path: Path) -> None
         folder.read(tmp_path / "nowhere")
 
 
+def test_results_of_other_rows_are_named(tmp_path: Path) -> None:
+    """A small bench put them aside: every form says so, and the folder that it names can be shown."""
+    made = usual(tmp_path / "results", 20)
+    assert "other rows" not in "".join(build(made).data["notes"])
+    old = Folder(made.path / "earlier" / "c9c1", 50, salt=" then")
+    for name in ("q8_0", "q4_0", "q2_k", "f16"):
+        old.add(name)
+    (made.path / "earlier" / "broken").mkdir()
+    (made.path / "earlier" / "broken" / "bench.json").write_text("{")
+    (note,) = build(made).data["notes"]
+    assert note.startswith("4 artifacts were measured over other rows (50, workload c9c1): ")
+    (place,) = re.findall(r"edge report (\S+)", note)
+    assert json.loads(run("--json", place).stdout)["rows"] == 50
+    report = build(made)
+    assert note in pages.read(matrix_page.render(report)).text and note in run("--md", made.path).stdout
+    assert json.loads(run("--json", made.path).stdout)["data"]["notes"] == [note]
+
+
+def test_a_mark_is_told_once(tmp_path: Path) -> None:
+    """Noisy for two reasons is noisy."""
+    made = Folder(tmp_path, 40)
+    slow = [dataclasses.replace(s, decode_s=9.0) if i % 10 == 0 else s for i, s in enumerate(made.samples())]
+    made.add("q8_0", samples=slow, load_average_before=99.0)
+    report = build(made)
+    assert [mark.partition(":")[0] for mark in report.cells[0]["marks"]] == ["noisy", "noisy"]
+    assert matrix_text.markdown(report).count("noisy") == 1
+    assert matrix_page.render(report).count('<small class="mark">noisy</small>') == 1
+
+
 # ---- the page
 
 

@@ -21,7 +21,7 @@ from edge.bench import matrix, plan, profiles, room, running
 from edge.bench.report import folder, matrix_page
 from edge.bench.report import matrix as matrix_report
 from edge.console import Console
-from edge.devices import Full, Stopped, inventory
+from edge.devices import Full, Stopped, inventory, ssh
 from edge.devices.local import Local
 from edge.errors import DeviceError
 from edge.records import write_text
@@ -120,6 +120,29 @@ def test_a_full_device_fails_what_needs_the_room_and_no_more(
         wish(made, tmp_path, *given, rows=2, runtimes=runtimes), QUIET
     )  # it is tried again, the other kept
     assert [s.what for s in again.failed] == ["failed"] and record(tmp_path, "q4_0.llama_cpp.t1") == whole
+
+
+@pytest.mark.slow
+def test_a_device_that_was_off_and_is_there_again(
+    made: dict[str, Path],  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While it is off the others are measured; later nothing remains of its error."""
+    monkeypatch.setenv("EDGE_CONFIG", str(tmp_path / "config"))
+    monkeypatch.setattr(ssh, "_pause", lambda seconds: None)
+    devices = tmp_path / "config" / "devices.toml"
+    write_text(devices, '[pi5]\naddress = "ssh:pi@127.0.0.1:1"\n')
+    given = wish(made, tmp_path / "bench", "q4_0", rows=2, devices=("pi5", "local"))
+    first = matrix.run(given, QUIET)
+    assert [state.cell.device for state in first.failed] == ["pi5"]
+    assert len(record(tmp_path / "bench", "q4_0.llama_cpp.t1").samples) == 2
+    shown = {c["on"]: c["error"] for c in matrix_report.build(folder.read(tmp_path / "bench")).cells}
+    assert shown["local"] is None and "nothing answers on that port" in shown["pi5"]["message"]
+    write_text(devices, '[pi5]\naddress = "local"\n')
+    assert not matrix.run(given, QUIET).failed
+    cells = matrix_report.build(folder.read(tmp_path / "bench")).cells
+    assert sorted((c["on"], c["error"]) for c in cells) == [("local", None), ("pi5", None)]
 
 
 class Slow(Local):

@@ -17,12 +17,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import artifacts
 import openai
 import psutil
 import pytest
 
+from edge import call as calling
 from edge import environments
-from edge.commands.serve import Size
+from edge.commands.serve import Size, default_tools
 from edge.console import Console
 from edge.dialects import functiongemma, hermes, llama3
 from edge.errors import EdgeError
@@ -279,6 +281,50 @@ def test_a_port_in_use_and_an_open_address(tmp_path):
     assert result.returncode == 2 and "no such file" in result.stderr
 
 
+# --- tools of requests that bring none -----------------------------------------------------------------------------------
+
+ONE_TOOL = 'def turn_on_flashlight():\n    """Turns the flashlight on."""\n'
+
+
+@pytest.fixture
+def placed(tmp_path: Path) -> Path:
+    """An artifact in a project."""
+    (tmp_path / "edge.toml").write_text('[project]\nname = "app"\n')
+    for name in ("train.jsonl", "eval.jsonl"):
+        (tmp_path / name).write_text("{}\n")
+    (tmp_path / "tools.py").write_text(ONE_TOOL)
+    (tmp_path / "build" / "artifacts").mkdir(parents=True)
+    return artifacts.gguf(tmp_path / "build" / "artifacts" / "m.gguf")
+
+
+def defaults(file: Path, given: Path | None = None) -> list[str]:
+    found = default_tools(given, calling.find(file, lacks=lambda name: None), Console())
+    return [tool["function"]["name"] for tool in found]
+
+
+def test_a_projects_tools_are_those_of_requests_that_bring_none(placed, capsys):
+    assert defaults(placed) == ["turn_on_flashlight"]
+    file = placed.parents[2] / "tools.py"
+    assert capsys.readouterr().err == f"importing {file} (it runs)\ntools: 1 of {file}, for requests that bring none\n"
+
+
+def test_tools_that_are_given_go_before_the_projects(placed, tmp_path, capsys):
+    (tmp_path / "other.json").write_text(json.dumps(TOOLS))
+    assert defaults(placed, tmp_path / "other.json") == ["turn_on_flashlight", "create_contact"]
+    assert f"tools: 2 of {tmp_path / 'other.json'}" in capsys.readouterr().err
+    with pytest.raises(EdgeError, match="no such file"):
+        defaults(placed, tmp_path / "none.json")
+
+
+def test_without_tools_that_is_said(placed, tmp_path, capsys):
+    assert defaults(artifacts.gguf(tmp_path.parent / f"{tmp_path.name}.gguf")) == []
+    assert capsys.readouterr().err == "no tools: requests must bring them, or give --tools FILE\n"
+    (tmp_path / "tools.py").write_text("import no_such_thing\n")
+    assert defaults(placed) == [], "clients may bring their own"
+    said = capsys.readouterr().err
+    assert "no tools (" in said and "no_such_thing" in said and "requests must bring them" in said
+
+
 # --- the real thing ---------------------------------------------------------------------------------------------------
 
 
@@ -379,6 +425,24 @@ def files(tmp_path_factory) -> dict[str, Path]:
     checkpoint = read_checkpoint(tiny.SHIPPED, "functiongemma")
     made = gguf.export(checkpoint, ["q8_0"], out, "tiny", QUIET, built).artifacts
     return {"gguf": Path(made[0].path)}
+
+
+@pytest.mark.slow
+def test_a_request_without_tools_is_asked_with_the_projects(files, placed):
+    file = placed.with_name("app.gguf")
+    file.write_bytes(files["gguf"].read_bytes())
+    with serving(file) as it:
+        body = {"messages": [{"role": "user", "content": "turn on the flashlight"}]}
+
+        def message(**more) -> dict:
+            answer = it.ask(
+                "POST", "/v1/chat/completions", json.dumps({**body, **more}).encode(), content_type="application/json"
+            )
+            return json.loads(answer[2])["choices"][0]["message"]
+
+        assert [c["function"]["name"] for c in message()["tool_calls"]] == ["turn_on_flashlight"]
+        assert "tool_calls" not in message(tools=[], max_tokens=8)
+        assert any(line.startswith("tools: 1 of ") for line in it.log)
 
 
 @pytest.fixture(scope="module")

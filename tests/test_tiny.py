@@ -50,6 +50,14 @@ def test_the_card_has_the_digests_of_the_files() -> None:
     assert {name: digest_file(tiny.SHIPPED / name) for name in told} == told
 
 
+def test_the_card_is_the_one_that_a_training_writes() -> None:
+    """But for what is measured, and said of this training alone."""
+    shape = re.split(r"\{[^}]*\}", tiny._CARD.partition("## Recipe")[0])
+    assert all(part in card() for part in shape)
+    told = CliRunner().invoke(main, ["tiny", "train", "--help"]).output
+    assert "30,300" in told and f"{tiny.STEPS:,}" in told and "281 CPU minutes" in " ".join(told.split())
+
+
 def test_llama_cpp_reads_its_layers_as_it_means_them() -> None:
     config = read("config.json")
     assert config["model_type"] == "gemma3_text"

@@ -339,8 +339,19 @@ def test_a_tools_file_prints_to_stderr_and_leaves_no_cache(tmp_path: Path, capfd
 
 @pytest.mark.parametrize("name", ["missing.py", "missing.json", "tools.yaml"])
 def test_a_file_that_is_not_there_or_not_ours(tmp_path: Path, name: str) -> None:
+    said: list[str] = []
     with pytest.raises(EdgeError, match=name):
-        tools.load(tmp_path / name)
+        tools.load(tmp_path / name, said.append)
+    assert not said  # nothing was imported
+
+
+def test_a_file_that_runs_is_announced_and_json_is_not(tmp_path: Path) -> None:
+    said: list[str] = []
+    file = write(tmp_path, 'def f(): "F."\n')
+    tools.load(file, said.append)
+    (tmp_path / "tools.json").write_text(json.dumps([TOOL]))
+    tools.load(tmp_path / "tools.json", said.append)
+    assert said == [f"importing {file} (it runs; use JSON for tools that you don't trust)"]
 
 
 # ---- JSON

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from edge import environments, project, starter
+from edge.cli import main
 from edge.commands.train import train
 from edge.console import Console
 from edge.errors import EdgeError
@@ -88,6 +89,45 @@ def test_a_preset_in_edge_toml(tmp_path: Path) -> None:
     toml.write_text(before + '[train]\nprecision = "float16"\n' + rest)
     with pytest.raises(EdgeError, match=r"edge\.toml, line \d+: precision in \[train\] can't be float16"):
         project.load(tmp_path / "app")
+
+
+def test_a_preset_of_the_command_line_goes_before_edge_toml_and_flags_before_both() -> None:
+    said = {"preset": "korean-lora", "epochs": 1, "learning_rate": 3e-3, "batch_size": 4, "seed": 7}
+
+    def settled(flags: dict[str, Any]) -> list[Any]:
+        found = project.check_training(flags, said)
+        return [found[k] for k in ("preset", "method", "epochs", "learning_rate", "batch_size", "seed")]
+
+    assert settled({}) == ["korean-lora", "lora", 1, 3e-3, 4, 7]
+    assert settled({"preset": "flutter"}) == ["flutter", "full", 3, 1e-5, 4, 7]
+    assert settled({"preset": "flutter", "epochs": 9, "method": "lora"}) == ["flutter", "lora", 9, 1e-5, 4, 7]
+    assert settled({"epochs": 9}) == ["korean-lora", "lora", 9, 3e-3, 4, 7]
+
+
+def test_where_edge_toml_and_a_preset_differ_is_said() -> None:
+    said = {"preset": "mobile-actions", "epochs": 2, "learning_rate": 3e-3, "batch_size": 8}
+    assert presets.differing(said) == [
+        "edge.toml's batch_size 8 goes before the preset's 4",
+        "edge.toml's learning_rate 0.003 goes before the preset's 1e-05",
+    ]
+    assert presets.differing(said, {"preset": "flutter", "batch_size": 1}) == [
+        "the preset's epochs 3 goes before edge.toml's 2",
+        "the preset's learning_rate 1e-05 goes before edge.toml's 0.003",
+    ]
+    assert presets.differing({"epochs": 2}) == presets.differing({"epochs": 2}, {"rank": 4}) == []
+
+
+def test_the_commands_say_what_differs_first(tmp_path: Path) -> None:
+    """In a project as `edge init` writes it, whose keys were made for the embedded model."""
+    app = tmp_path / "app"
+    starter.write(app)
+    (app / "tools.py").unlink()  # so that neither gets any further
+    result = edge_train(app, "--preset", "flutter")
+    assert result.exit_code == 1 and "the preset's learning_rate 1e-05 goes before edge.toml's" in result.stderr
+    toml = app / "edge.toml"
+    toml.write_text(toml.read_text().replace("# preset =", "preset ="))
+    result = CliRunner().invoke(main, ["run", str(app)])
+    assert result.exit_code == 2 and "goes before the preset's 0.0001" in result.stderr
 
 
 # --- what is refused before anything is built -------------------------------------------------------------------------

@@ -16,13 +16,30 @@ def find(base: str, folder: Path, download: Path, dialect: str, client: fetching
 
     Raises EdgeError for what is none of them.
     """
-    if base == EMBEDDED:
-        return job.read_checkpoint(tiny.SHIPPED, dialect, EMBEDDED)
-    local = folder / Path(base).expanduser()
-    if local.is_dir():
-        return job.read_checkpoint(local, dialect, base)
+    local = folder_of(base, folder)
+    if local:
+        return job.read_checkpoint(local, dialect, EMBEDDED if local == tiny.SHIPPED else base)
     if not hub.parse(base):
         raise EdgeError(
             f"{base}: no such folder, and no hub id", f"give {EMBEDDED}, a folder, or owner/name[@revision]"
         )
     return fetching.fetch(base, download, dialect, client)
+
+
+def here(name: str, dialect: str) -> Checkpoint:
+    """The embedded model or a folder: where `app/tuned` is a path, and no model of the hub. Raises EdgeError."""
+    folder = folder_of(name)
+    if folder is None:
+        raise EdgeError(
+            f"{name}: no such folder",
+            f"give {EMBEDDED} or a checkpoint's folder; `edge import owner/name` fetches one from the hub",
+        )
+    return job.read_checkpoint(folder, dialect, EMBEDDED if folder == tiny.SHIPPED else None)
+
+
+def folder_of(base: str, folder: Path = Path()) -> Path | None:
+    """What is meant, if it lies here. `edge-tiny` is the embedded model, unless a checkpoint here is called so."""
+    local = folder / Path(base).expanduser()
+    if base == EMBEDDED and not (local / "config.json").is_file():
+        return tiny.SHIPPED
+    return local if local.is_dir() else None

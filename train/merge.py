@@ -13,27 +13,30 @@ from edge import environments, records, worker
 from edge.console import Console
 from edge.errors import EdgeError
 from edge.export import checkpoint as checkpoints
-from edge.export import gate, job
+from edge.export import gate
 from edge.project import EMBEDDED
 from edge.records import Checkpoint
-from edge.train import tiny
+from edge.train import bases, fetching, tiny
 
 Json = dict[str, Any]
 
 PROMPTS = 16  # on which base with adapter and merged checkpoint are compared
 
 
-def merge(adapter: Path, base: Path | None, out: Path, dialect: str, console: Console) -> Checkpoint:
+def merge(adapter: Path, base: Path | str | None, out: Path, dialect: str, console: Console) -> Checkpoint:
     """Merge into `out`, replaced whole. The adapter is kept, and copied to `out/adapter`.
 
     Args:
-        base: the folder of the base; None for the one that the adapter names, if that is a folder here.
+        base: edge-tiny, the base's folder, or a hub id, fetched to `out.base`; None for what the adapter names, if that
+            is a folder here.
 
     Raises: EdgeError for what is no adapter, one that is cut off or can't be merged, or a base that isn't found.
     """
     config = config_of(adapter)
-    folder = base or base_of(adapter, config)
-    source = job.read_checkpoint(folder, dialect)
+    client = fetching.Client(console, lambda spec: environments.ensure(spec, console))
+    named, download = str(base or base_of(adapter, config)), out.with_name(f"{out.name}.base")
+    source = bases.find(named, Path(), download, dialect, client)
+    folder = Path(source.path)
     if out.resolve() in (folder.resolve(), adapter.resolve()):
         raise EdgeError(f"{out}: that is a folder that is read", "give another --out")
     if out.is_dir() and any(out.iterdir()) and not (out / "config.json").is_file():

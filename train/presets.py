@@ -1,8 +1,8 @@
 """Settings of a tuning run: what each key may be, the presets by name with a reason for every value, and which one wins.
 
-What is given goes before the preset, the preset before the method's own defaults, those before the defaults in
-`edge/project.py`. The presets are four published ways of tuning FunctionGemma by hand; where such a recipe is silent, the
-value is ours and says so.
+A flag goes before a preset that was named by a flag, that before the keys of edge.toml, those before a preset that
+edge.toml names, that before the method's own defaults, those before the defaults in `edge/project.py`. The presets are
+four published ways of tuning FunctionGemma by hand; where such a recipe is silent, the value is ours and says so.
 """
 
 from __future__ import annotations
@@ -110,21 +110,42 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-def resolve(given: Json, defaults: Json) -> Json:
+def resolve(given: Json, defaults: Json, flags: Optional[Json] = None) -> Json:
     """Every setting of a run. Raises EdgeError for a preset that doesn't exist.
 
     Args:
-        given: what the user named, in edge.toml or as flags, `preset` among it.
+        given: what edge.toml says, `preset` among it.
         defaults: of every key.
+        flags: what was said for this run alone, likewise.
     """
+    flags = flags or {}
+    preset = _values({**given, **flags})
+    chosen = {**given, **preset, **flags} if flags.get("preset") else {**preset, **given, **flags}
+    method = chosen.get("method") or defaults["method"]
+    return {**defaults, **METHODS[method], **chosen}
+
+
+def differing(given: Json, flags: Optional[Json] = None) -> list[str]:
+    """Where edge.toml and the preset want different values, and which one counts: a line each. Arguments as of `resolve`."""
+    flags = flags or {}
+    preset = _values({**given, **flags})
+    lines = []
+    for key, value in preset.items():
+        if key in given and key not in flags and given[key] != value:
+            ours, its = f"edge.toml's {key} {given[key]}", f"the preset's {key} {value}"
+            first, second = (its, ours) if flags.get("preset") else (ours, its)
+            lines.append(f"{first} goes before {second.replace(f' {key}', '')}")
+    return lines
+
+
+def _values(given: Json) -> Json:
+    """Of the preset that is named, {} without one. Raises EdgeError for one that doesn't exist."""
     name = given.get("preset") or ""
     if name and name not in PRESETS:
         raise EdgeError(
             f"no preset named {name!r}", f"known: {', '.join(PRESETS)}; `edge train --presets` explains them"
         )
-    preset = {key: it.value for key, it in PRESETS[name].values.items()} if name else {}
-    method = given.get("method") or preset.get("method") or defaults["method"]
-    return {**defaults, **METHODS[method], **preset, **given}
+    return {key: it.value for key, it in PRESETS[name].values.items()} if name else {}
 
 
 def wrong(key: str, value: Any) -> Optional[str]:

@@ -23,7 +23,7 @@ from edge.train.scratch import rounding
 Json = dict[str, Any]
 
 SHIPPED = Path(__file__).parent / "edge-tiny"
-STEPS, SEED = 23100, 1  # as many as the shipped model has seen, in two goes: its card says how
+STEPS, SEED = 23100, 1  # of the shipped model's first go; 7,200 more with seed 3 came after it: its card says how
 ROWS = 1000  # questions in each set of the card
 
 
@@ -163,7 +163,7 @@ _CARD = """# edge-tiny
 
 A function-calling language model of {parameters:,} parameters in FunctionGemma's format, trained from scratch on
 this project's own synthetic rows. **It is for testing this project**: a real `Gemma3ForCausalLM` with a real
-tokenizer, small enough ({megabytes:.1f} MB) to ship, to tune in a minute and to run on anything, so that what tuning
+tokenizer, small enough ({megabytes:.1f} MB) to ship, to tune in minutes and to run on anything, so that what tuning
 gains and what a quantisation costs can be measured where the gated weights of `google/functiongemma-270m-it` are not
 at hand.
 

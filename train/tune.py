@@ -151,9 +151,7 @@ def tune_files(
     if out.is_dir() and any(out.iterdir()) and not (out / "config.json").is_file():
         raise EdgeError(f"{out}: what is there is no model, and would be replaced", "give a new or an empty folder")
     files, held_out = source.expand(data), source.expand(evaluation)
-    if tools_file and tools_file.suffix == ".py":
-        console.say(f"importing {tools_file} (it runs; use JSON for tools that you don't trust)")
-    declared = tools.load(tools_file).tools if tools_file else []
+    declared = tools.load(tools_file, console.say).tools if tools_file else []
     manner = rows.Manner(dialect, readers.DEVELOPER if developer is None else developer or None, renderer)
     with contextlib.closing(environments.Builder(console)) as builder:
         client = fetching.Client(console, builder.get)

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edge.bench import mistakes, stats
-from edge.bench.evaluation import Evaluation, chance, headline
+from edge.bench.evaluation import Evaluation, chance, headline, shown
 from edge.bench.metrics import METRICS
 from edge.bench.report.parts import page, tile
-from edge.bench.report.words import UNKNOWN, markup, percent, points, verdict
+from edge.bench.report.words import UNKNOWN, markup, percent, points
 from edge.calls import read_calls
 from edge.records import Json
 
@@ -54,7 +54,7 @@ def _tiles(found: Evaluation) -> str:
     last = found.subjects[-1]["difference"] if found.subjects else None
     if last and last["exact"]["value"] is not None:
         d = last["exact"]
-        note = f"points, {points(d['low'])} to {points(d['high'])}; {d['gained']} rows gained, {d['lost']} lost"
+        note = f"points, {points(d['low'])} to {points(d['high'])}; {_rows(d['gained'])} gained, {d['lost']} lost"
         tiles.append(tile("difference", points(d["value"]), note))
     return f'<dl class="tiles">{"".join(tiles)}</dl>' if tiles else ""
 
@@ -101,10 +101,9 @@ def _estimate(estimate: Json | None) -> str:
 def _change(difference: Json) -> str:
     if difference["value"] is None:
         return UNKNOWN
-    word = verdict(difference)
     bounds = f"{points(difference['low'])} to {points(difference['high'])}" if difference["low"] is not None else ""
     p = f", p {chance(difference['p'])}" if difference["p"] is not None else ""
-    told = {"gained": "gained", "lost": "lost"}.get(word, "none seen")
+    told = {"gained": "gained", "lost": "lost"}.get(shown(difference), "none seen")
     return f'{points(difference["value"])}<small>{bounds}{p}</small><small class="verdict {told.split()[0]}">{told}</small>'
 
 
@@ -170,26 +169,30 @@ def _wrong(found: Evaluation) -> str:
     parts = []
     for subject in reversed(found.subjects):  # the base last: it is what the others are held against
         of = [m for m in found.mistakes if m["subject"] == subject["name"]]
-        parts.append(f"<h3>{markup(subject['name'])}: {len(of)} of {subject['rows']['expected']} rows</h3>")
+        parts.append(f"<h3>{markup(subject['name'])}: {len(of)} of {_rows(subject['rows']['expected'])}</h3>")
         parts.append(_of_subject(of, found) if of else '<p class="empty">No wrong row.</p>')
     return "".join(parts)
 
 
 def _of_subject(of: Sequence[Json], found: Evaluation) -> str:
-    shown, parts = of[:MOST_ROWS], []
+    drawn, parts = of[:MOST_ROWS], []
     others = {(m["row"], m["subject"]): m for m in found.mistakes}
     for kind in mistakes.KINDS:
-        rows = [m for m in shown if m["kind"] == kind]
+        rows = [m for m in drawn if m["kind"] == kind]
         if rows:
             new = sum(m["new"] for m in rows)
-            note = f"{len(rows)} rows" + (f", {new} of them right in the base" if new else "")
+            note = _rows(len(rows)) + (f", {new} of them right in the base" if new else "")
             entries = "".join(_entry(m, others) for m in rows)
             parts.append(
                 f'<details class="kind"><summary>{markup(kind)} <small>{note}: {markup(mistakes.KINDS[kind])}</small></summary>'
                 f"{entries}</details>"
             )
-    left = len(of) - len(shown)
-    return "".join(parts) + (f'<p class="note">{left} more are in evaluation.json.</p>' if left else "")
+    left = len(of) - len(drawn)
+    return "".join(parts) + (f'<p class="note">{_rows(left)} more in evaluation.json.</p>' if left else "")
+
+
+def _rows(count: int) -> str:
+    return f"{count} row{'s' * (count != 1)}"
 
 
 def _entry(m: Json, others: Mapping[tuple[str, str], Json]) -> str:

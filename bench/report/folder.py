@@ -5,8 +5,10 @@ A measurement that a phone's own app wrote (`edge handoff android`) is read the 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +23,8 @@ from edge.records import Artifact, Json, Measurement
 
 INDEX = "bench.json"
 SCHEMA = 1
-_NO_DEVICES = frozenset({"workloads", "earlier"})
+EARLIER = "earlier"
+_NO_DEVICES = frozenset({"workloads", EARLIER})
 
 
 @dataclass(frozen=True)
@@ -117,10 +120,27 @@ def read(folder: Path, workload: str | None = None) -> Results:
             notes.append(f"{into[key].file.relative_to(folder)}: left out, {file.name} is newer and of the same")
         into[key] = cell
     notes += [f"{f.relative_to(folder)}: unfinished; edge bench goes on with it" for f in _unfinished(folder)]
+    notes += earlier(folder)
     return Results(
         folder, str(index.get("project") or folder.resolve().name), index["dialect"], chosen, rows, index.get("baseline"),
         {a.digest: a for a in map(_artifact, _subjects(index).values()) if a}, list(cells.values()), list(rates.values()), notes,
     )  # fmt: skip
+
+
+def earlier(folder: Path) -> list[str]:
+    """A sentence for each folder of results that a bench of other rows has put aside, and how to see them."""
+    notes = []
+    for file in sorted((folder / EARLIER).glob(f"*/{INDEX}")):
+        with contextlib.suppress(EdgeError):  # one that can't be read keeps nothing back of these results
+            index = _index(file.parent)
+            artifacts = len([a for a in map(_artifact, _subjects(index).values()) if a])
+            many = f"{artifacts} artifacts were" if artifacts != 1 else "1 artifact was"
+            place = shlex.quote(str(file.parent))
+            notes.append(
+                f"{many} measured over other rows ({index.get('rows')}, workload {file.parent.name}): "
+                f"edge report {place} (edge pick takes it as --results)"
+            )
+    return notes
 
 
 def _index(folder: Path) -> Json:

@@ -53,7 +53,8 @@ def build(results: Results, created_at: str | None = None) -> Report:
     for device in results.devices:
         _mark_fronts([c for c in cells if c["on"] == device])
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    facts = {c.device: c.measurement.device for c in [*results.cells, *results.rates]}
+    every = sorted([*results.cells, *results.rates], key=lambda c: len(c.measurement.device))
+    facts = {c.device: c.measurement.device for c in every}  # where one did not answer, what another one has told
     data = {
         "notes": results.notes,
         "devices": {d: facts[d] for d in results.devices},

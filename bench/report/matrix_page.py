@@ -144,7 +144,7 @@ def _table(name: str, told: str, heads: Iterable[tuple[str, str]], body: str, ki
 def _head(cell: Json, colour: int) -> str:
     swatch = f'<i class="swatch k{colour}"></i>' if cell["kind"] == "quantisation" else '<i class="swatch none"></i>'
     names = [f"failed: {cell['error'].get('kind')}"] if cell["error"] else []
-    names += [m.partition(":")[0] for m in cell["marks"]]
+    names += dict.fromkeys(m.partition(":")[0] for m in cell["marks"])
     marks = "".join(f'<small class="mark">{markup(m, 40)}</small>' for m in names if m != "emulated")
     return f'<th scope="row">{swatch}{markup(cell["label"])}{marks}</th>'
 
@@ -246,7 +246,9 @@ def _timeline(cells: Sequence[Json], colours: dict[str, int], device: str) -> st
 def _rates(cells: Sequence[Json], alone: Sequence[Json], device: str) -> str:
     """Rates of given shapes: of measurements that have nothing else, and those taken beside the answers."""
     sources = [(c["label"], c["profile"], c["error"], c["shapes"]) for c in cells if c["shapes"]]
-    sources += [(f"{r['name']} {r['runtime']} t{r['threads']}", r["profile"], r["error"], r["shapes"]) for r in alone]
+    sources += [
+        (f"{r['name']} {r['runtime']} t{r['threads'] or UNKNOWN}", r["profile"], r["error"], r["shapes"]) for r in alone
+    ]
     body = ""
     for label, profile, error, shapes in sources:
         head = f'<th scope="row">{markup(label)}</th><td>{markup(profile or UNKNOWN)}</td>'

@@ -32,7 +32,7 @@ def _change(cell: Json) -> str:
 def _marks(cell: Json) -> str:
     if cell["error"]:
         return f"failed: {cell['error'].get('message')}"
-    return ", ".join(mark.partition(":")[0] for mark in cell["marks"])
+    return ", ".join(dict.fromkeys(mark.partition(":")[0] for mark in cell["marks"]))
 
 
 _ANSWERS: tuple[Column, ...] = (

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -19,24 +21,65 @@ LEGEND = (
     "[95 % intervals]; change: tuned against base, the others against tuned, over the same rows; "
     "* its interval excludes 0; first token and call: medians; ~ noisy"
 )
+_NAME = 18  # characters of a name that a column gives way to, as many as litertlm-int8-chat has
+_CHANGE = 3
+_EXPENDABLE = (4, 6, 5, 7, 1, 9, 8, _CHANGE)  # what is left out first: load, prefill, first token, decode, …
 _STYLES = {"lost": "red", "gained": "green"}
 
 
-def render(report: Report, legend: str = LEGEND) -> Table:
-    """For rich.Console.print. Fits 100 columns; where there is less room, names are cut first."""
-    failed = [f"\n{c['name']} failed: {c['error'].get('message')}" for c in report.cells if c["error"]]
-    caption = Text(legend, style="dim").append("".join(failed), style="not dim red")
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, caption=caption, caption_justify="left")
-    rows = [_values(cell) for cell in report.cells]
-    for i, name in enumerate(COLUMNS):
-        width = max([len(r[i]) for r in rows] + [len(line) for line in name.split("\n")])
-        table.add_column(name, justify="right" if i else "left", no_wrap=True, min_width=width if i else 4)
-    for cell, values in zip(report.cells, rows):
-        # Text, never markup: a project may name an artifact [bold].
-        texts = [Text(value) for value in values]
-        texts[3].stylize(_STYLES.get((cell["difference"] or {}).get("verdict", ""), ""))
-        table.add_row(*texts)
-    return table
+@dataclass(frozen=True)
+class Fitted:
+    """The table as wide as the console that prints it: no figure is ever cut, whole columns are left out instead."""
+
+    report: Report
+    legend: str
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        cells = self.report.cells
+        rows = [_values(cell) for cell in cells]
+        widths = [max(map(len, [*name.split("\n"), *(r[i] for r in rows)])) for i, name in enumerate(COLUMNS)]
+        kept = _that_fit(widths, options.max_width)
+        caption = Text(self.legend, style="dim")
+        if left_out := [name.replace("\n", " ") for i, name in enumerate(COLUMNS) if i not in kept]:
+            told = f"left out: {', '.join(left_out)}; the whole table takes {_width(widths)} columns, here are {options.max_width}"
+            caption.append(f"\n{told}", style="not dim")
+        for cell in cells:
+            if cell["error"]:
+                caption.append(f"\n{cell['name']} failed: {cell['error'].get('message')}", style="not dim red")
+        names = max(4, min(widths[0], options.max_width - _width([0, *(widths[i] for i in kept[1:])])))
+        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+        for i in kept:
+            table.add_column(
+                COLUMNS[i], justify="right" if i else "left", no_wrap=True, width=widths[i] if i else names
+            )
+        for cell, values in zip(cells, rows):
+            # Text, never markup: a project may name an artifact [bold].
+            texts = [Text(value) for value in values]
+            texts[_CHANGE].stylize(_STYLES.get((cell["difference"] or {}).get("verdict", ""), ""))
+            table.add_row(*(texts[i] for i in kept))
+        yield table
+        yield caption
+
+
+def render(report: Report, legend: str = LEGEND) -> Fitted:
+    """For rich.Console.print. Where there is less room than it takes, names are cut first, then columns are left out."""
+    return Fitted(report, legend)
+
+
+def _that_fit(widths: Sequence[int], room: int) -> list[int]:
+    """Which columns, in order; the name and what is right always."""
+    widths = [min(widths[0], _NAME), *widths[1:]]
+    kept = list(range(len(widths)))
+    for i in _EXPENDABLE:
+        if _width([widths[k] for k in kept]) <= room:
+            break
+        kept.remove(i)
+    return kept
+
+
+def _width(widths: Sequence[int]) -> int:
+    """With a blank between columns."""
+    return sum(widths) + len(widths) - 1
 
 
 def markdown(report: Report) -> str:

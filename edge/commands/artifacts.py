@@ -50,6 +50,7 @@ def lint(files: tuple[Path, ...], list_rules: bool, as_json: bool) -> None:
     edge lint build/artifacts/*.gguf
     edge lint --rules
     """
+    from edge.export import job
     from edge.export import lint as rules
 
     if list_rules:
@@ -57,7 +58,7 @@ def lint(files: tuple[Path, ...], list_rules: bool, as_json: bool) -> None:
         return
     if not files:
         raise click.UsageError("give a file or a folder, such as: edge lint model.litertlm")
-    others = tuple(f for f in files if not _is_manifest(f))  # so that a folder's `*` can be given
+    others = tuple(f for f in files if not job.is_manifest(f))
     if not others:
         raise EdgeError(
             f"{files[0]}: a manifest, not an artifact", f"name the file: edge lint {files[0].with_suffix('')}"
@@ -72,10 +73,13 @@ def lint(files: tuple[Path, ...], list_rules: bool, as_json: bool) -> None:
             unread.append(error)
     errors = sum(f.severity == rules.ERROR for f in found)
     if as_json:
-        told = {"files": [str(f) for f in files], "errors": errors, "findings": [vars(f) for f in found]}
+        told = {"files": [str(f) for f in files], "errors": errors, "unread": [e.message for e in unread],
+                "findings": [vars(f) for f in found]}  # fmt: skip
         click.echo(json.dumps(told, ensure_ascii=False))
     else:
-        click.echo("\n".join([*map(str, found), _summary(len(files) - len(unread), [f.severity for f in found])]))
+        click.echo("\n".join([*map(str, found), _summary(len(files), len(unread), [f.severity for f in found])]))
+    for other in unread[1:]:
+        click.echo(f"edge: {other.message}", err=True)
     if unread:
         raise unread[0]
     if errors:
@@ -90,12 +94,14 @@ def lint(files: tuple[Path, ...], list_rules: bool, as_json: bool) -> None:
 @click.option("--base", metavar="BASE", help="Of an adapter: a folder or owner/name [default: what it names].")
 @click.option("--dialect", help="functiongemma, hermes or llama3 [default: by its vocabulary].")
 @click.option("--notice", "notices", multiple=True, help="A licence sentence that goes with it; several times.")
-@click.option("--checkpoint", type=FOLDER, help="What an artifact was made from: then it is proven beside that.")
+@click.option(
+    "--checkpoint", help="What an artifact was made from, a folder or edge-tiny: then it is proven beside that."
+)
 @PROVING
 @AS_JSON
 @QUIET
 def adopt(source: str, out: Path | None, name: str | None, file: str | None, base: str | None, dialect: str | None,
-          notices: tuple[str, ...], checkpoint: Path | None, as_json: bool, quiet: bool, **proving: Any) -> None:  # fmt: skip
+          notices: tuple[str, ...], checkpoint: str | None, as_json: bool, quiet: bool, **proving: Any) -> None:  # fmt: skip
     """Take what others have made as one of ours: SOURCE is a file, a folder, or owner/name[@revision] of the model hub.
 
     An artifact (.gguf, .litertlm, .task, .tflite, an ONNX folder) gets a manifest; with --checkpoint it is also proven. A
@@ -116,18 +122,16 @@ def adopt(source: str, out: Path | None, name: str | None, file: str | None, bas
     from edge.export import lint as rules
     from edge.export.inspect import read, show
     from edge.records import Artifact
-    from edge.train import fetching
+    from edge.train import bases, fetching
 
     limits = gate.set_limits(proving["limits"])
     with Console(quiet) as console, contextlib.closing(environments.Builder(console)) as builder:
-        origin = job.read_checkpoint(checkpoint, dialect or "functiongemma") if checkpoint else None
+        origin = bases.here(checkpoint, dialect or "functiongemma") if checkpoint else None
         wish = importer.Wish(out, name, dialect, notices, origin, base, file)
         made = importer.bring(source, wish, fetching.Client(console, builder.get))
         if isinstance(made, Artifact) and origin and not proving["unproven"]:
             exported = job.Exported([made], [])
-            asked = gate.questions(
-                proving["rows"], origin.dialect, proving["count"], origin.renderer, proving["tools_file"]
-            )
+            asked = gate.questions_for(origin, proving["rows"], proving["count"], proving["tools_file"], console)
             found = gate.proven(origin, lambda: [exported], asked, Path(made.path).parent, console, builder.get, limits)
             made = next(iter(found)).artifacts[0]
     findings = rules.check(made.path)
@@ -143,10 +147,6 @@ def adopt(source: str, out: Path | None, name: str | None, file: str | None, bas
         raise click.exceptions.Exit(GateError.exit_code)
 
 
-def _is_manifest(file: Path) -> bool:
-    return file.suffix == ".json" and file.with_suffix("").exists()
-
-
 def _table(as_json: bool) -> str:
     from edge.export import lint as rules
 
@@ -160,8 +160,9 @@ def _table(as_json: bool) -> str:
     )
 
 
-def _summary(files: int, severities: list[str]) -> str:
+def _summary(files: int, unread: int, severities: list[str]) -> str:
     """Such as: 1 file: 2 errors, 1 warning."""
     counts = [(severities.count(s), word) for s, word in (("error", "error"), ("warning", "warning"), ("info", "note"))]
-    said = ", ".join(f"{n} {word}{'s' * (n > 1)}" for n, word in counts if n)
+    parts = [f"{n} {word}{'s' * (n > 1)}" for n, word in counts if n]
+    said = ", ".join([*parts, *([f"{unread} not read"] if unread else [])])
     return f"{files} file{'s' * (files > 1)}: {said or 'nothing found'}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge.commands.options import AS_JSON, QUIET
+from edge.errors import DeviceError
 
 if TYPE_CHECKING:
     from edge.bench.matrix import Outcome
@@ -88,7 +89,8 @@ def bench(
               llama-bench  rates alone, as that tool takes them: 512 tokens fed, 128 made, 5 times
               model-card   rates alone, as on Google's model cards: 512 fed, 32 made, 4 threads
 
-    Exits with 1 if something could not be measured; that is in the records, too. `edge report` makes pages of them.
+    Exits with 1 if something could not be measured, and with 5 if a device did not answer while the others were measured; that
+    is in the records, too. `edge report` makes pages of them.
 
     \b
     edge bench
@@ -113,11 +115,13 @@ def bench(
     else:
         show(outcome, reports)
     if outcome.failed:
-        raise click.exceptions.Exit(1)
+        raise click.exceptions.Exit(DeviceError.exit_code if outcome.plan.unreached else 1)
 
 
 def told(outcome: Outcome, reports: dict[str, Report]) -> Json:
     """What --json prints: the cells as in `edge.bench.report`, each with its device's name."""
+    from edge.bench.report import folder
+
     cells = [{"on": device, **cell} for device, report in reports.items() for cell in report.cells]
     rates = [
         {
@@ -140,24 +144,32 @@ def told(outcome: Outcome, reports: dict[str, Report]) -> Json:
         "rates": rates,
         "failed": failed,
         "left_out": outcome.plan.left_out,
+        "notes": folder.earlier(outcome.plan.out),
     }
 
 
 def show(outcome: Outcome, reports: dict[str, Report]) -> None:
-    """A table for each device, and where the records lie."""
+    """A table for each device that answered, and where the records lie."""
+    from edge.bench.report import folder
+
     for device, report in reports.items():
+        if device in outcome.plan.unreached:
+            continue
         click.echo(f"{device}: {_device(outcome, device)}")
         _cells(report, emulated=any(c["device"].get("emulated") for c in report.cells if c["device"]["name"] == device))
     if not outcome.plan.profile.answers:
         _rates(outcome)
-    for state in outcome.failed:
-        error = state.error or {}
-        click.echo(f"failed: {state.cell}: {error.get('message')}")
+    unreached = outcome.plan.unreached
+    failed = [(f"{s.cell}: ", s.error or {}) for s in outcome.failed if s.cell.device not in unreached]
+    for what, error in [*failed, *(("", error.to_json()) for error in unreached.values())]:
+        click.echo(f"failed: {what}{error.get('message')}")
         if error.get("hint"):
             click.echo(f"        {error['hint']}")
     for lack in outcome.plan.left_out:
         click.echo(f"left out: {lack['name']} on {lack['device']}: {lack['why']}")
     click.echo(f"records: {outcome.plan.out}")
+    for note in folder.earlier(outcome.plan.out):
+        click.echo(f"note: {note}")
 
 
 def _cells(report: Report, emulated: bool) -> None:
@@ -173,7 +185,7 @@ def _cells(report: Report, emulated: bool) -> None:
         bounds = UNKNOWN if right["value"] is None else f"{percent(right['low'])} to {percent(right['high'])}"
         changed = UNKNOWN if d is None else f"{points(d['low'])} to {points(d['high'])}"
         star = "*" if d and d["verdict"] in ("lost", "gained") else ""
-        noisy = " ~" if any(mark.startswith(("noisy", "throttled")) for mark in cell["marks"]) else ""
+        noisy = " ~" if not emulated and any(mark.startswith(("noisy", "throttled")) for mark in cell["marks"]) else ""
         line = [cell["name"] + noisy, megabytes(cell["bytes"]), percent(right["value"]), bounds,
                 UNKNOWN if d is None else points(d["value"]) + star, changed]  # fmt: skip
         call = cell["call_ms"]
@@ -183,10 +195,12 @@ def _cells(report: Report, emulated: bool) -> None:
                  figure(cell["load_s"]), UNKNOWN if rss is None else f"{rss / 1e6:.0f}"]  # fmt: skip
         lines.append(line[: len(head)] if emulated else line)
     tables.print_table(head if emulated else head + timed, lines, "l" + "r" * (len(head) + len(timed) - 1))
-    against = f"change: points against {report.baseline}, * where its interval excludes 0; "
-    click.echo(
-        (against if any(c["difference"] for c in report.cells) else "") + "times: medians; ~ noisy or throttled\n"
-    )
+    told = []
+    if any(c["difference"] for c in report.cells):
+        told.append(f"change: points against {report.baseline}, * where its interval excludes 0")
+    if not emulated:
+        told += ["times: medians", "~ noisy or throttled"]
+    click.echo("; ".join(told) + "\n" if told else "")
 
 
 def _device(outcome: Outcome, name: str) -> str:
@@ -210,6 +224,7 @@ def _rates(outcome: Outcome) -> None:
             *(_spread(m, side) for side in ("prefill", "decode")),
         ]
         for cell, m, _ in outcome.measurements
+        if cell.device not in outcome.plan.unreached
     ]
     tables.print_table(["", "artifact", "runtime", "threads", "prefill tok/s", "decode tok/s"], lines, "lllrrr")
 

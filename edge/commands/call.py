@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 _PATH = click.Path(path_type=Path)
+_SHOWN = 200  # characters of an answer that can't be read
 RUNTIMES = tuple(
     dict.fromkeys([*(name for names in READS.values() for name in names), *COMPARES.values(), "transformers"])
 )
@@ -81,7 +82,7 @@ def call(
     function raised.
 
     \b
-    edge call "turn on the light in the hall" --artifact app/build/artifacts/app-q8_0.gguf
+    edge call "two lattes, please" --artifact app/build/artifacts/app-q8_0.gguf
     edge call "call Ada" --artifact edge-tiny --tools tools.py --execute
     echo "what's the weather in Oslo?" | edge call - --artifact app.litertlm --tools tools.json --show-prompt --show-ids --raw
     """
@@ -133,7 +134,7 @@ def read_tools(
     from edge import dialects, tools
     from edge.errors import EdgeError
 
-    if file.suffix == ".py":
+    if file.suffix == ".py" and file.is_file():
         console.say(f"importing {file} (it runs{', and so do its functions' if execute else ''})")
     with contextlib.ExitStack() as stack:
         functions: dict[str, Function] | None = None
@@ -224,7 +225,7 @@ class _Show:
         for problem in turn.problems:
             click.echo(f"wrong: {problem}", err=True)
         if turn.parsed.errors and not (self._raw or self._json):
-            click.echo(f"       it wrote: {turn.raw}", err=True)
+            click.echo(f"       it wrote: {_shortened(turn.raw)}", err=True)
         if not turn.calls and not turn.raw.strip():
             self._say("it wrote nothing")
         for note in turn.parsed.notes:
@@ -266,6 +267,11 @@ class _Show:
     def _say(self, text: str) -> None:
         if not self._quiet:
             click.echo(text, err=True)
+
+
+def _shortened(text: str) -> str:
+    """A runaway answer goes on until --max-tokens; its beginning says what it is."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text):,} characters; --raw prints them all)"
 
 
 def _numbers(ids: list[int] | None) -> str:

@@ -129,7 +129,7 @@ def _mistakes(found: Evaluation, subject: Json) -> None:
 
     name, wrong = subject["name"], sum(subject["mistakes"].values())
     before = next((s["mistakes"] for s in found.subjects if s["kind"] == "base" and s is not subject), None)
-    click.echo(f"{name}: {wrong:,} wrong rows; the most common kinds of mistake")
+    click.echo(f"{name}: {wrong:,} wrong row{'s' * (wrong != 1)}; the most common kinds of mistake")
     head = ["", "rows", *(["in base"] if before is not None else []), "for example"]
     lines = []
     for kind, count, entry in common_mistakes(found, name):

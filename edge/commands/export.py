@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 def export() -> None:
     """Artifacts that a device runs, from a Hugging Face checkpoint; each with a manifest (FILE.json).
 
+    CHECKPOINT is a folder, or edge-tiny.
+
     \b
     edge export all ./my-model
     edge export gguf ./my-model --quant q8_0 --quant q4_0-emb-q4_0
@@ -31,7 +33,7 @@ def export() -> None:
 
 
 _PLACED = together(
-    click.argument("checkpoint", type=FOLDER),
+    click.argument("checkpoint"),
     click.option("--out", type=FOLDER, default="build/artifacts", show_default=True, help="Where they go."),
     click.option("--name", help="What they are called [default: the checkpoint's folder]."),
 )
@@ -160,21 +162,22 @@ def _make(
     """
     from edge import environments
     from edge.console import Console
-    from edge.export import gate, job
+    from edge.export import gate
     from edge.project import valid_name
+    from edge.train import bases
 
-    folder = given["checkpoint"].resolve().name
+    folder = Path(given["checkpoint"]).resolve().name
     name = valid_name(given["name"] or folder, "--name" if given["name"] else f"give --name: {given['checkpoint']}")
     limits, out = gate.set_limits(given["limits"]), given["out"]
     with Console(given["quiet"]) as console, contextlib.closing(environments.Builder(console)) as builder:
-        source = job.read_checkpoint(given["checkpoint"], given["dialect"])
+        source = bases.here(given["checkpoint"], given["dialect"])
         builder.begin(
-            *(it for it in map(environments.spec, scripts(given["checkpoint"])) if not environments.missing(it))
+            *(it for it in map(environments.spec, scripts(Path(source.path))) if not environments.missing(it))
         )
         make: Callable[[], Iterable[Exported]]
         make = functools.partial(exporter, source, out=out, name=name, console=console, environment=builder.get)
         if not given["unproven"]:
-            asked = gate.questions(given["rows"], source.dialect, given["count"], source.renderer, given["tools_file"])
+            asked = gate.questions_for(source, given["rows"], given["count"], given["tools_file"], console)
             make = functools.partial(gate.proven, source, make, asked, out, console, builder.get, limits)
         made = list(make())
     _show([a for m in made for a in m.artifacts], [lack for m in made for lack in m.missing], given["as_json"])

@@ -31,7 +31,7 @@ PROVING = together(
     click.option("--rows", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
                  help="Rows (JSON lines) to prove on [default: built-in ones]."),
     click.option("--tools", "tools_file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-                 help="Tools of rows without their own: .json, .jsonl, .py (runs)."),
+                 help="Tools of rows without their own: .json, .jsonl, .py (runs) [default: those of the rows' project]."),
     click.option("--count", type=click.IntRange(1), default=50, show_default=True, metavar="N",
                  help="How many rows to prove on."),
     click.option("--limit", "limits", multiple=True, metavar="CLASS.LIMIT=VALUE",

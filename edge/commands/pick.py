@@ -62,10 +62,12 @@ def pick(
     """Pick the best artifact for a device under limits; say why each other one fell out, and how sure that is.
 
     Of those that keep every limit the most often right wins. Where the paired 95 % interval shows no difference to it, the
-    fastest median call wins; where the rows show none in that either, the smallest file.
+    fastest median call wins; where the rows show none in that either, the smallest file. What is nominally no better than
+    one that is shown to be worse, or slower, counts as that too.
 
-    How sure: the rows are drawn anew 1,000 times, and the share of draws that keep p95 and accuracy within their limits is
-    told. Exits with 1 if nothing keeps the limits, and says what comes nearest.
+    How sure: the share of 1,000 draws that keep p95 and accuracy within their limits. For p95 the rows are drawn anew;
+    accuracy is drawn from Beta(right + 1/2, wrong + 1/2), so that few rows that are all right don't look certain. Exits
+    with 1 if nothing keeps the limits, and says what comes nearest.
 
     \b
     edge pick --device pi5 --max-rss 400MB --max-p95 800ms --min-accuracy 0.9
@@ -111,7 +113,7 @@ def show(found: Choice) -> None:
 
 def _sure(c: Candidate) -> None:
     if c.sure is not None:
-        click.echo(f"  keeps p95 and accuracy within the limits in {100 * c.sure:.0f} % of the draws of its rows")
+        click.echo(f"  keeps p95 and accuracy within the limits in {100 * c.sure:.0f} % of the draws")
     for doubt in c.doubts:
         click.echo(f"  {doubt}")
 

@@ -12,12 +12,16 @@ import click
 from edge.commands.options import AS_JSON, QUIET, together
 
 if TYPE_CHECKING:
+    from edge.records import Checkpoint
     from edge.renderers.compare import Result
 
 DIFFERENT = 1  # as `diff` has it
 _FILE = click.Path(path_type=Path)
 _TOOLS = click.option(
-    "--tools", "tools_file", type=_FILE, help="Tools of rows without their own: .json, .jsonl, .py (runs)."
+    "--tools",
+    "tools_file",
+    type=_FILE,
+    help="Tools of rows without their own: .json, .jsonl, .py (runs) [default: those of the project that the rows lie in].",
 )
 _RESULT = together(AS_JSON, QUIET)
 
@@ -60,14 +64,18 @@ def compare(
     from edge import renderers
     from edge.console import Console
     from edge.renderers import compare as comparing
+    from edge.train import nearby
 
     named = list(dict.fromkeys(targets)) or list(renderers.TARGETS)
     for name in named:
         renderers.get(name)
-    cases = comparing.read(rows, tools_file) if rows else comparing.built_in()
+    folder = _folder(checkpoint)
+    record = _record(folder)
     with Console(quiet) as console:
-        folder = _folder(checkpoint)
-        results = comparing.compare(cases, folder, named, console, _trained(folder))
+        bare = record is not None and nearby.tuned_bare(record)
+        cases = comparing.read(rows, tools_file, bare, console) if rows else comparing.built_in()
+        trained = record.renderer if record else renderers.TRAINING
+        results = comparing.compare(cases, folder, named, console, trained)
     if as_json:
         told = [{**asdict(r), "equal": r.equal} for r in results]
         click.echo(json.dumps({"rows": len(cases), "targets": told}, ensure_ascii=False, indent=1))
@@ -88,17 +96,25 @@ def compare(
 def show(file: Path, row: int, target: str, checkpoint: str | None, tools_file: Path | None) -> None:
     """Print the prompt of one row of FILE as a target renders it.
 
+    Rows without tools get those of the project that FILE lies in; without one the prompt has none, and that is said.
+
     \b
     edge prompt show data/eval.jsonl --row 3 --target ollama
     edge prompt show data/eval.jsonl --target llama_cpp --checkpoint build/tuned
     """
     from edge import renderers
+    from edge.console import Console
     from edge.errors import EdgeError
     from edge.renderers import compare as comparing
     from edge.renderers import token_ids
+    from edge.train import nearby
 
-    renderer = renderers.get(target)
-    cases = comparing.read(file, tools_file)
+    renderer, console = renderers.get(target), Console()
+    try:
+        cases = comparing.read(file, tools_file, console=console)
+    except nearby.ToolsMissing as lack:  # a model may have been tuned on just such prompts
+        console.say(f"warning: {lack.message}; {lack.hint}")
+        cases = comparing.read(file, bare=True)
     if not 1 <= row <= len(cases):
         raise EdgeError(f"{file}: no row {row}", f"it has rows 1 to {len(cases)}")
     case = cases[row - 1]
@@ -107,18 +123,17 @@ def show(file: Path, row: int, target: str, checkpoint: str | None, tools_file: 
 
 
 def _folder(name: str) -> Path:
-    from edge import project
-    from edge.train import tiny
+    from edge.train import bases
 
-    return tiny.SHIPPED if name == project.EMBEDDED else Path(name)
+    return bases.folder_of(name) or Path(name)
 
 
-def _trained(folder: Path) -> str:
-    """Whose rendering a checkpoint was tuned on, as its record says."""
-    from edge import records, renderers
+def _record(folder: Path) -> Checkpoint | None:
+    """How a checkpoint was tuned, if that is known."""
+    from edge import records
 
     record = folder / "checkpoint.json"
-    return records.load(records.Checkpoint, record).renderer if record.exists() else renderers.TRAINING
+    return records.load(records.Checkpoint, record) if record.exists() else None
 
 
 def _print(result: Result) -> None:

@@ -7,12 +7,18 @@ import re
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edge.commands.call import ASKING
 from edge.commands.options import QUIET
+from edge.errors import EdgeError
+
+if TYPE_CHECKING:
+    from edge.call import Target
+    from edge.console import Console
+    from edge.dialects import Tool
 
 _UNITS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 
@@ -41,7 +47,8 @@ class Size(click.ParamType):  # type: ignore[type-arg]  # generic in newer relea
 @click.option("--key", envvar="EDGE_SERVE_KEY", show_envvar=True, metavar="KEY",
               help="What clients must send as their API key; the variable keeps it out of the list of processes.")  # fmt: skip
 @click.option("--tools", "tools_file", type=click.Path(path_type=Path), metavar="FILE",
-              help="Tools for requests that bring none: .py (runs), .json, .jsonl.")  # fmt: skip
+              help="Tools for requests that bring none: .py (runs), .json, .jsonl "
+                   "[default: those of the project that ARTIFACT lies in].")  # fmt: skip
 @click.option("--queue", type=click.IntRange(0), default=8, show_default=True, metavar="N",
               help="Requests that may wait while one is answered; more are told to come back (503).")  # fmt: skip
 @click.option(
@@ -74,16 +81,18 @@ def serve(
     temperature, top_p, …  no effect: answers are greedy; said under "edge" in the answer, with what is wrong in its calls
     n, logprobs, response_format, images    refused (400)
 
+    Tools come with a request ("tools": [] for none); one that says nothing of tools gets those of --tools, else the
+    project's, as edge call takes them: a tools.py is imported, so it runs.
+
     One request is answered at a time. One whose client hangs up is ended, and the next begins.
 
     \b
     edge serve app/build/artifacts/app-q8_0.gguf
-    edge serve app.litertlm --port 8081 --tools app/tools.py
+    edge serve app.litertlm --port 8081 --tools tools.json
     EDGE_SERVE_KEY=… edge serve app-q8_0.gguf --host 0.0.0.0
     curl http://127.0.0.1:8080/v1/models
     """
     from edge import call as calling
-    from edge.commands.call import read_tools
     from edge.console import Console
     from edge.devices.local import Local
     from edge.serve import host as serving
@@ -91,14 +100,35 @@ def serve(
     limits = serving.Limits(host, port, key or None, queue, max_body)
     serving.check(limits)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # through every `with`, so that nothing is left running
-    with Console(quiet) as console, contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
+    with Console(quiet) as console, contextlib.suppress(KeyboardInterrupt):
         target = calling.find(artifact, **asking, lacks=Local().lacks)
         for note in target.notes:
             console.say(f"warning: {note}")
-        declared = stack.enter_context(read_tools(tools_file, False, target.dialect, console))[0] if tools_file else []
+        declared = default_tools(tools_file, target, console)
 
         def ready(address: str) -> None:
             console.say(f"serving {target.facts} until Ctrl-C")
             click.echo(address)
 
         serving.serve(target, declared, limits, console, ready)
+
+
+def default_tools(given: Path | None, target: Target, console: Console) -> list[Tool]:
+    """What a request without tools is asked with: the file's that is given, else the project's as `edge call` has them.
+
+    Raises EdgeError for a given file that can't be read. A project's only costs the default: clients may bring their own.
+    """
+    from edge.commands.call import read_tools
+
+    file, why = given or (target.project.tools if target.project else None), ""
+    if file:
+        try:
+            with read_tools(file, False, target.dialect, console) as (declared, _):
+                console.say(f"tools: {len(declared)} of {file}, for requests that bring none")
+                return declared
+        except EdgeError as error:
+            if given:
+                raise
+            why = f" ({error.message})"
+    console.say(f"no tools{why}: requests must bring them, or give --tools FILE")
+    return []

@@ -24,8 +24,14 @@ def tiny() -> None:
 
 @tiny.command("train")
 @click.argument("out", type=FOLDER, default="build/edge-tiny")
-@click.option("--steps", type=click.IntRange(min=1), help="Of 20 examples each [default: what the shipped one took].")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Of weights and data [default: the shipped one's].")
+@click.option(
+    "--steps", type=click.IntRange(min=1), help="Of 20 examples each [default: 23,100; the shipped one took 30,300]."
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    help="Of weights and data [default: 1, the shipped one's in its first go].",
+)
 @click.option(
     "--heads",
     type=click.IntRange(min=1),
@@ -48,8 +54,8 @@ def tiny_train(
 ) -> None:
     """Train the embedded base model from nothing into OUT. A stopped training goes on where it was, by the same options.
 
-    A model that is in OUT is replaced; a folder of anything else is refused. The shipped one took well over an hour on
-    two cores. OUT also gets the model card, with scores.
+    A model that is in OUT is replaced; a folder of anything else is refused. The shipped one took 281 CPU minutes in
+    two goes, as its card says. OUT also gets the model card, with scores.
     """
     from edge.console import Console
     from edge.train import tiny as trainer

@@ -20,7 +20,9 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 _OWN = ("base", "data", "evaluation", "tools_file", "out")  # what a project says in edge.toml
 
 SETTINGS = together(
-    click.option("--preset", type=click.Choice(list(PRESETS)), help="Settings by name; --presets explains them."),
+    click.option(
+        "--preset", type=click.Choice(list(PRESETS)), help="Settings by name, before edge.toml's; --presets explains."
+    ),
     click.option("--method", type=click.Choice(CHOICES["method"]), help="[default: lora]"),
     click.option("--epochs", type=click.IntRange(1), help="Passes over the rows [default: 3]."),
     click.option("--learning-rate", type=float, help="[default: 2e-4; 1e-5 for full]"),
@@ -92,8 +94,9 @@ def train(
     """Tune as PROJECT's edge.toml says (default: the one here), or what --base, --data and --out name.
 
     The same step as in `edge run`: PROJECT/build/tuned is kept if nothing has changed, and a run that was stopped goes on
-    where it was. Flags go before edge.toml's keys, those before a preset's. Rows that are too long are refused, never cut;
-    a loss that is no number, or jumps, stops the run, names the rows and keeps the weights before them.
+    where it was. Flags go before --preset, that before edge.toml's keys, those before a preset that edge.toml names. Rows that
+    are too long are refused, never cut; a loss that is no number, or jumps, stops the run, names the rows and keeps the
+    weights before them.
 
     \b
     edge train app --preset korean-lora --epochs 1
@@ -137,10 +140,12 @@ def _project(folder: Path, named: dict[str, Any], wait: bool, console: Console) 
     from edge import pipeline
     from edge import project as projects
     from edge.environments import Builder
-    from edge.train import tune
+    from edge.train import presets
 
     project = projects.load(folder)
-    project = dataclasses.replace(project, training=tune.settings(**{**project.tuning, **named}))
+    project = dataclasses.replace(project, training=projects.check_training(named, project.tuning))
+    for line in presets.differing(project.tuning, named):
+        console.say(line)
     locked = pipeline.only_one(project.build / ".lock", console, wait)
     with locked, contextlib.closing(Builder(console)) as builder:
         data = pipeline.read_data(project, console)
@@ -164,12 +169,15 @@ def _show(made: Checkpoint, as_json: bool) -> None:
 
 @click.command()
 @click.argument("adapter", type=FOLDER)
-@click.option("--base", type=FOLDER, help="What it was trained on [default: what its adapter_config.json names].")
+@click.option(
+    "--base",
+    help="What it was trained on: edge-tiny, a folder, or a hub id [default: what its adapter_config.json names].",
+)
 @click.option("--out", type=FOLDER, required=True, help="The checkpoint to make; replaced whole if it is one.")
 @DIALECT
 @AS_JSON
 @QUIET
-def merge(adapter: Path, base: Path | None, out: Path, dialect: str, as_json: bool, quiet: bool) -> None:
+def merge(adapter: Path, base: str | None, out: Path, dialect: str, as_json: bool, quiet: bool) -> None:
     """Merge the LoRA ADAPTER into its base, in float32: the checkpoint that `edge export` takes.
 
     An adapter of another base, one that changes nothing and one that holds no numbers are refused. What base and adapter

@@ -58,11 +58,21 @@ def built_in(count: int = BUILT_IN, seed: int = 0) -> list[Case]:
     return [Case(f"built-in:{n}", row["messages"][:-1], row["tools"]) for n, row in enumerate(made, 1)]
 
 
-def read(file: Path, tools: Optional[Path] = None) -> list[Case]:
-    """The rows of a file in any of the three shapes. Raises EdgeError for the first that can't be used."""
+def read(file: Path, tools: Optional[Path] = None, bare: bool = False, console: Optional[Console] = None) -> list[Case]:
+    """The rows of a file in any of the three shapes. Raises EdgeError for the first that can't be used.
+
+    Args:
+        tools: for rows without their own; None for those of the project that the file lies in.
+        bare: rows without tools stay so.
+
+    Raises ToolsMissing, an EdgeError, for rows that expect calls and have no tools.
+    """
+    from edge.train import nearby
     from edge.train.data import source
 
-    loaded = source.read(source.find([str(file)], tools_file=tools))
+    loaded = source.read(source.find([str(file)], tools_file=tools, console=console))
+    if not tools and not bare and (near := nearby.tools_for(file, (item.row for item in loaded.items))):
+        loaded = source.read(source.find([str(file)], tools_file=near, console=console))
     if loaded.rejects:
         bad = loaded.rejects[0]
         raise EdgeError(f"{bad.file}, line {bad.line}: {bad.reason}", "see edge data check")

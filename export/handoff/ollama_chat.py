@@ -66,6 +66,10 @@ def main() -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         message = chat(conversation(given.text, given.system), given.model, given.url)
+    except urllib.error.URLError as error:
+        print(f"chat.py: nothing answers at {given.url} ({error.reason}): start Ollama there (`ollama serve`, or its app; then once "
+              "`sh create.sh`), or give its address: --url", file=sys.stderr)  # fmt: skip
+        return 1
     except (RuntimeError, OSError) as error:
         print(f"chat.py: {error}", file=sys.stderr)
         return 1

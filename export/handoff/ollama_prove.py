@@ -17,6 +17,7 @@ import io
 import json
 import re
 import sys
+import urllib.error
 from pathlib import Path
 from typing import Any, Optional
 
@@ -205,7 +206,10 @@ def main(argv: Optional[list[str]] = None) -> int:
     try:
         proof.run(given.at_least)
     except (RuntimeError, OSError, ValueError) as error:
-        print(json.dumps({"ok": False, "error": str(error)}) if given.json else f"prove.py: {given.url}: {error}")
+        why = str(error)
+        if isinstance(error, urllib.error.URLError):
+            why = f"nothing answers ({error.reason}): start Ollama there (`ollama serve`, or its app), or give its address: --url"
+        print(json.dumps({"ok": False, "error": why}) if given.json else f"prove.py: {given.url}: {why}")
         return 2
     if given.json:
         print(json.dumps({"ok": not proof.wrong, "wrong": proof.wrong, "notes": proof.notes, "rows": proof.rows}))

@@ -178,6 +178,10 @@ def main() -> int:
         print(prompt_for(given.text, given.system), file=sys.stderr)
     try:
         text = ask(given.text, given.model, given.url, given.system)
+    except urllib.error.URLError as error:
+        print(f"raw.py: nothing answers at {given.url} ({error.reason}): start Ollama there (`ollama serve`, or its app; then once "
+              "`sh create.sh`), or give its address: --url", file=sys.stderr)  # fmt: skip
+        return 1
     except (RuntimeError, OSError) as error:
         print(f"raw.py: {error}", file=sys.stderr)
         return 1

@@ -67,7 +67,7 @@ def hand_over(name: str, file: Path, wish: Wish, console: Console) -> Done:
 
     Raises: EdgeError for input that can't be used and for a folder that somebody has changed, GateError for what is refused.
     """
-    if wish.tools and wish.tools.suffix == ".py":
+    if wish.tools and wish.tools.suffix == ".py" and wish.tools.is_file():
         console.say(f"importing {wish.tools} (it runs; use JSON for tools that you don't trust)")
     job, told = prepare(name, file, wish)
     for what in told["accepted"]:
@@ -84,7 +84,7 @@ def hand_over(name: str, file: Path, wish: Wish, console: Console) -> Done:
         with console.task(f"handing {file.name} over to {name}"):
             whole = _fill(module, job, _since(told, out), partial)
             _check(module, job, partial)
-        state = _place(partial, out, whole)
+            state = _place(partial, out, whole)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Done(out, contract.read(out), module.steps(dataclasses.replace(job, contract=whole)), state)

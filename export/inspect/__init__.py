@@ -43,7 +43,9 @@ class Damaged(EdgeError):
 def format_of(path: Path) -> ModuleType:
     """The format's module: by content, else by the name's ending. Raises EdgeError naming the formats."""
     if not path.exists():
-        raise EdgeError(f"{path}: no such file or folder")
+        raise EdgeError(
+            f"{path}: no such file or folder", "check the path; artifacts lie in build/artifacts, by default"
+        )
     by_content = (f for f in FORMATS if f.matches(path))
     by_name = (f for f in FORMATS if path.is_file() and path.name.removesuffix(".refused").endswith(f.SUFFIXES or "/"))
     found = next(by_content, None) or next(by_name, None)

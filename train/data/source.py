@@ -106,9 +106,7 @@ def find(
     if not wanted and not kept:
         raise EdgeError("no file was given", "name files, globs, or a project: edge data check --project app")
     tools_file = tools_file or (given.tools if given else None)
-    if tools_file and tools_file.suffix == ".py":
-        console.say(f"importing {tools_file} (it runs; use JSON for tools that you don't trust)")
-    box = tools.load(tools_file) if tools_file else None
+    box = tools.load(tools_file, console.say) if tools_file else None
     if developer is None:
         developer = given.developer if given else readers.DEVELOPER
     usual = given.dialect if given else "functiongemma"
@@ -139,9 +137,7 @@ def of_tools(tools_file: Path | None, project: Path | None, developer: str | Non
     file = tools_file or (given.tools if given else None)
     if not file:
         raise EdgeError("no tools were named", "name them: --tools FILE or --project FOLDER")
-    if file.suffix == ".py":
-        console.say(f"importing {file} (it runs; use JSON for tools that you don't trust)")
-    box = tools.load(file)
+    box = tools.load(file, console.say)
     spoken = dialects.get(given.dialect if given else "functiongemma")
     dialects.refuse(spoken.check(box.tools))
     usual = given.developer if given else readers.DEVELOPER
