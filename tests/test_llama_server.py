@@ -271,7 +271,7 @@ def test_a_server_that_dies_is_an_error_with_its_last_words(server: str, model: 
     it = llama_server.load(str(model), {**OPTIONS, "server": server})
     assert it.answer(SHORT, 4, lambda *_: True)["text"] is not None
     os.kill(it._child._process.pid, signal.SIGKILL)
-    with pytest.raises(WorkerCrash, match=r"(?s)llama-server ended with status -9; it said last:\n.*\w"):
+    with pytest.raises(WorkerCrash, match=r"(?s)llama-server was ended by signal 9 \(SIGKILL\); it said last:\n.*\w"):
         it.answer(SHORT, 4, lambda *_: True)
     folder = it._child._folder
     assert folder.exists()
